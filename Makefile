@@ -1,0 +1,51 @@
+# `make run` and `make test` each work alone: they make .venv and install what constraints.txt pins.
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+TESTS := tests
+
+.PHONY: run test check faults slow nano results clean
+
+run: $(INSTALLED)  ## train a layer on nano, measure it, answer questions
+	$(BIN)/metacog demo
+
+test: $(INSTALLED)  ## every test but the slow ones
+	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu" $(TESTS)
+
+check: $(INSTALLED)  ## format, lint, types, import law, fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -m "not slow and not gpu" tests/contracts tests/unit
+
+faults: $(INSTALLED)  ## kill, tear and fill the disk, then look at what is left
+	$(BIN)/python -m pytest --timeout 3600 tests/faults
+
+slow: $(INSTALLED)  ## tests that take minutes
+	$(BIN)/python -m pytest --timeout 3600 -m "slow and not gpu" $(TESTS)
+
+nano: $(INSTALLED)  ## train the bundled base again, into runs/nano-anneal/final
+	$(BIN)/metacog train recipes/nano.yaml
+	$(BIN)/metacog train recipes/nano-anneal.yaml
+
+results: $(INSTALLED)  ## measure what ships: JSON and rows under work/results
+	mkdir -p work/results
+	$(BIN)/metacog eval nano --n 1000 --seeds 0 --seeds 1 --seeds 2 \
+		--rows work/results/rows.jsonl --json > work/results/eval.json
+
+clean:  ## remove the environment and caches; runs stay
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" && "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Wanted Python 3.11 or newer, got $$("$(PYTHON)" --version 2>&1 || echo none)." \
+			"Install it, or name one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	"$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install -c constraints.txt setuptools \
+		"$$(grep -E '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install -c constraints.txt --no-build-isolation -e '.[eval,dev]'
+	touch $@

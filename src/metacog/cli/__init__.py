@@ -1,0 +1,1 @@
+"""The command line: the composition root. It parses first and imports torch after."""

@@ -1,0 +1,97 @@
+"""One measurement of a model, for `metacog eval` and the demonstration."""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metacog.data.tasks.families import FAMILIES
+from metacog.data.tasks.splits import Split
+from metacog.errors import ModelError
+from metacog.eval.figures import figures_of
+from metacog.eval.protocol import Measurement, fix_on_validation, measure_on_test, num_replies
+from metacog.eval.questions import draw_questions
+from metacog.eval.report import write_report
+from metacog.eval.runner import Progress, ProgressMeter, Runner
+from metacog.eval.setup import setup_of
+from metacog.eval.summary import summarise_measurement
+from metacog.model.bundle import MetacogModel
+from metacog.telemetry.provenance import collect
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured."""
+
+    n: int = 1000
+    """Test questions."""
+    validation: int = 1000
+    """Questions on which baselines are matched."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Sampling seeds."""
+    families: tuple[str, ...] = tuple(FAMILIES)
+
+
+def measure(
+    model: MetacogModel, size: Size, *, caps: Sequence[int] = ()
+) -> tuple[Measurement, dict[str, Any]]:
+    """Return a measurement and its summary; progress goes to stderr.
+
+    Raises:
+        ModelError: If the model has no layer.
+    """
+    if model.reader is None:
+        raise ModelError(
+            f"Wanted a model with a layer to measure, got the bare base {model.base.path}. "
+            "Train one: metacog train recipes/layer.yaml, then name its directory with --layer."
+        )
+    setup = setup_of(model)
+    total = num_replies(size.validation * len(size.seeds), size.n * len(size.seeds), caps=len(caps))
+    meter = ProgressMeter(total, _teller())
+    validation, test = (
+        Runner(setup, draw_questions(split, count, families=size.families), size.seeds, meter)
+        for split, count in ((Split.VALIDATION, size.validation), (Split.TEST, size.n))
+    )
+    found = measure_on_test(test, fix_on_validation(validation), caps=caps)
+    summary = summarise_measurement(found)
+    summary["base_sha256"] = model.base.digest
+    summary["sampling"] = vars(setup.sampling)
+    return found, summary
+
+
+def report(
+    directory: Path, found: Measurement, summary: dict[str, Any], model: MetacogModel
+) -> Path:
+    """Write a measurement's report and return the path of its page."""
+    origin = collect(seed=0, config_digest=model.base.digest)
+    provenance = {
+        "command": " ".join(["metacog", *origin.argv[1:]]),
+        "commit": origin.git_sha or "unknown",
+        "base": f"{model.base.path.name}, sha256 {model.base.digest[:16]}",
+        "machine": f"{origin.num_cores} cores, {origin.platform}",
+        "torch": origin.versions.get("torch", "unknown"),
+    }
+    figures = figures_of(summary, found.rows, found.curve)
+    return write_report(
+        directory, summary, figures, title="Accuracy for tokens", provenance=provenance
+    )
+
+
+def _teller() -> Callable[[Progress], None]:
+    last = time.monotonic()
+
+    def tell(progress: Progress) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _SECONDS_BETWEEN_LINES or progress.done == progress.total:
+            last = now
+            left = f"{progress.seconds_left:.0f} s left" if progress.seconds_left else ""
+            line = f"{progress.arm}: {progress.done} of about {progress.total} replies, {left}\n"
+            sys.stderr.write(line)
+            sys.stderr.flush()
+
+    return tell

@@ -1,0 +1,89 @@
+"""Brings training and evaluation together: thresholds for a layer that has just been trained."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy import ndarray
+from torch import Tensor
+
+from metacog.eval.operating_point import OperatingPoint, TracePoints, choose_operating_point
+from metacog.model.bundle import MetacogModel, load_model
+from metacog.model.calibration import CalibrationBlob
+from metacog.train.features import Features
+from metacog.train.layer import point_starts
+
+MARGIN = 0.003
+"""Accuracy that the operating point may lose on validation: under the half point that is allowed."""
+
+_CHUNK = 4096
+
+
+def set_operating_point(
+    base: str | Path, directory: Path, validation: Features, *, margin: float = MARGIN
+) -> OperatingPoint:
+    """Choose thresholds on validation rollouts and save them with the layer in a directory."""
+    model = load_model(base, layer=directory)
+    assert model.reader is not None
+    point = choose_operating_point(trace_points(model, validation), margin=margin)
+    chosen, layer = point.thresholds, model.reader.layer
+    identity = CalibrationBlob.identity(layer)
+    blob = CalibrationBlob(
+        **{
+            **identity.model_dump(),
+            "budget_scale": min(chosen.budget_scale, 20.0),
+            "needed_scale": min(chosen.needed_scale, 20.0),
+            "confident_threshold": chosen.confident,
+            "hopeless_threshold": chosen.hopeless,
+        }
+    )
+    replace(model, reader=None).with_layer(
+        layer, plans=model.reader.plans, gate=model.gate, calibration=blob
+    ).save_layer(directory)
+    return point
+
+
+@torch.no_grad()
+def trace_points(model: MetacogModel, features: Features) -> TracePoints:
+    """Return what the layer says along the traces of features, uncalibrated."""
+    assert model.reader is not None
+    layer = model.reader.layer
+    raws = [
+        layer.reread(states.float(), used, telemetry=False)
+        for states, used in zip(
+            features.point_states.split(_CHUNK), features.used.split(_CHUNK), strict=True
+        )
+    ]
+    prompts = [
+        layer.read(states.float(), telemetry=False).budget
+        for states in features.prompt_states.split(_CHUNK)
+    ]
+    starts = point_starts(features)
+
+    def table(values: Tensor, fill: float = 0.0) -> Float[ndarray, "traces longest"]:
+        return _table(values.float(), starts, fill)
+
+    return TracePoints(
+        used=table(features.used, np.inf),
+        valid=table(torch.ones_like(features.used)) > 0,
+        reread=table(features.line_end) > 0,
+        right=table(features.ready),
+        needed=table(torch.cat([raw.needed for raw in raws])),
+        ready=table(torch.cat([raw.ready_raw for raw in raws]).sigmoid().squeeze(-1)),
+        hope=table(torch.cat([raw.hope_raw for raw in raws]).sigmoid().squeeze(-1)),
+        budget=torch.cat(prompts).numpy().astype(np.float64),
+    )
+
+
+def _table(
+    values: Float[Tensor, " points"], starts: Int[Tensor, " prompts_and_one"], fill: float
+) -> Float[ndarray, "traces longest"]:
+    """Lay points out with a row for each trace."""
+    counts = (starts[1:] - starts[:-1]).numpy()
+    out = np.full((len(counts), int(counts.max())), fill, dtype=np.float64)
+    rows = np.repeat(np.arange(len(counts)), counts)
+    columns = np.arange(len(rows)) - np.repeat(starts[:-1].numpy(), counts)
+    out[rows, columns] = values.numpy()
+    return out

@@ -1,0 +1,60 @@
+"""`metacog train`: a run from a recipe."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from metacog.config.run import RunConfig
+    from metacog.telemetry.rundir import RunDir
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="YAML file of the run.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a key: a.b=value.")
+    ] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="Where the run goes; must not exist.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option(help="Check the configuration, train nothing.")] = False,
+) -> None:
+    """Train what a recipe says, and print the run's directory."""
+    from metacog.config import cautions, load
+    from metacog.config.show import show
+
+    if dry_run:
+        config = load(recipe, overrides or ())
+        for caution in cautions(config):
+            typer.echo(f"metacog: {caution}", err=True)
+        typer.echo(show(config), nl=False)
+        return
+    run, _ = run_recipe(recipe, overrides or (), run_dir=run_dir)
+    typer.echo(str(run.path))
+
+
+def run_recipe(
+    recipe: Path, overrides: Sequence[str], *, run_dir: Path | None = None
+) -> "tuple[RunDir, RunConfig]":
+    """Train what a recipe says; a layer also gets its operating point, chosen on validation."""
+    from metacog.config import load
+
+    config = load(recipe, overrides)
+    from metacog.cli.operating import set_operating_point
+    from metacog.train.features import Features
+    from metacog.train.run import VALIDATION_FEATURES
+    from metacog.train.run import train as run_training
+
+    run = run_training(config, run_dir=run_dir)
+    features = run.path / VALIDATION_FEATURES
+    if features.is_file():
+        point = set_operating_point(config.model.path, run.path / "final", Features.load(features))
+        typer.echo(
+            f"operating point on validation: {point.think_tokens:.1f} of "
+            f"{point.uncapped_think_tokens:.1f} THINK tokens, accuracy {point.accuracy:.1%} of "
+            f"{point.uncapped_accuracy:.1%}, {point.thresholds}",
+            err=True,
+        )
+    return run, config

@@ -1,0 +1,202 @@
+"""What a run trains, and the weights of its losses. One class per objective, told apart by `kind`."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from metacog.config.base import (
+    Config,
+    Count,
+    Flag,
+    Name,
+    PositiveCount,
+    PositiveReal,
+    Share,
+    Weight,
+)
+
+GroupCount = Annotated[PositiveCount, Field(ge=2)]
+"""Rollouts of one prompt: enough to compare."""
+
+
+class PretrainStage(Config):
+    """A part of pretraining with a mixture of families of its own."""
+
+    from_step: Count = 0
+    """First step of the stage."""
+
+    family_weights: dict[Name, Weight] = Field(default_factory=dict)
+    """How often each question family is drawn, relative to the others; empty draws all alike."""
+
+    direct_families: tuple[Name, ...] | None = None
+    """Families whose short traces may have the plan `direct`, or null for all."""
+
+
+class PretrainObjective(Config):
+    """Train a base from scratch on generated questions and solvers' traces."""
+
+    kind: Literal["pretrain"] = "pretrain"
+    """Name of the objective."""
+
+    start: Name | None = None
+    """Directory of a base to go on from, or null for random weights of the size below."""
+
+    hidden_size: PositiveCount = 128
+    """Width of the residual stream, in numbers per token."""
+
+    num_blocks: PositiveCount = 6
+    """Decoder blocks."""
+
+    num_heads: PositiveCount = 4
+    """Attention heads of a block; they divide `hidden_size`."""
+
+    mlp_size: PositiveCount = 384
+    """Inner width of the MLP, in numbers per token."""
+
+    matrix_learning_rate: PositiveReal = 3e-3
+    """Learning rate of weight matrices (Muon); all else learns at `run.learning_rate` (AdamW)."""
+
+    stages: tuple[PretrainStage, ...] = Field(default=(PretrainStage(),), min_length=1)
+    """What is drawn, and from which step on; the first stage begins at step 0."""
+
+    level_weights: tuple[Weight, ...] = (1.0,) * 8
+    """How often each level of difficulty is drawn, easiest first."""
+
+    cut_share: Share = 0.3
+    """Share of traces that are cut short, closed and answered."""
+
+    cut_at_line_share: Share = 0.75
+    """Share of the cuts that lie at a line end; the others lie at any token."""
+
+    cut_answer_weight: Weight = 3.0
+    """Weight of an answer token after a cut, where nothing else is trained."""
+
+    batch_tokens: PositiveCount = 7680
+    """Tokens of one step, padding included; takes the place of `run.batch`."""
+
+    longest: PositiveCount = 384
+    """Longest example, in tokens; longer ones are left out."""
+
+    length_step: PositiveCount = 32
+    """Lengths are padded to multiples of this many tokens."""
+
+    chunk: PositiveCount = 24000
+    """Examples that are drawn, sorted by length and shuffled together."""
+
+    vocabulary_questions: PositiveCount = 3000
+    """Questions of each family that the tokenizer is built from."""
+
+    compiled: Flag = True
+    """Run the model compiled: slower to start, faster from then on."""
+
+    @model_validator(mode="after")
+    def _stages_follow_each_other(self) -> "PretrainObjective":
+        starts = [stage.from_step for stage in self.stages]
+        if starts[0] != 0 or sorted(set(starts)) != starts:
+            raise ValueError(
+                f"run.objective.stages wanted from_step to begin at 0 and rise, got {starts}; "
+                "put the stages in order"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> "PretrainObjective":
+        if self.hidden_size % self.num_heads:
+            raise ValueError(
+                f"run.objective.hidden_size wanted a multiple of num_heads ({self.num_heads}), "
+                f"got {self.hidden_size}; change one of them"
+            )
+        return self
+
+
+class LayerObjective(Config):
+    """Train the layer on a frozen base's own rollouts."""
+
+    kind: Literal["layer"] = "layer"
+    """Name of the objective."""
+
+    rollouts: PositiveCount = 1
+    """Uncapped rollouts sampled for each prompt."""
+
+    cuts: PositiveCount = 16
+    """Most places of one trace at which THINK is closed to find the shortest sufficient prefix."""
+
+    patience: PositiveCount = 5
+    """Evaluations without a better validation loss before training stops."""
+
+
+class GateObjective(Config):
+    """Train the gate on the base's shortest right rollouts, with everything else frozen."""
+
+    kind: Literal["gate"] = "gate"
+    """Name of the objective."""
+
+    rollouts: PositiveCount = 4
+    """Rollouts sampled for each prompt, of which the shortest right one is learned from."""
+
+
+class ImitateObjective(Config):
+    """Learn from given traces."""
+
+    kind: Literal["imitate"] = "imitate"
+    """Name of the objective."""
+
+    cut_after: Count = 200
+    """Optimizer steps before traces are cut as the controller would cut them."""
+
+
+class PracticeObjective(Config):
+    """Learn from own rollouts, rewarded when right and short."""
+
+    kind: Literal["practice"] = "practice"
+    """Name of the objective."""
+
+    group_size: GroupCount = 8
+    """Rollouts for each prompt; one runs under the predicted budget and one without a cap."""
+
+    lambda_tokens: Weight = 0.1
+    """Reward taken away for spending `budget.max_tokens` on thinking and answer together."""
+
+    format_reward: Weight = 0.1
+    """Reward for a reply with a closed THINK and an answer."""
+
+    clip_ratio: PositiveReal = 0.2
+    """Largest relative change of a token's probability that one update rewards."""
+
+
+Objective = Annotated[
+    PretrainObjective | LayerObjective | GateObjective | ImitateObjective | PracticeObjective,
+    Field(discriminator="kind"),
+]
+"""One of the objectives, chosen by its `kind`."""
+
+
+class LossesConfig(Config):
+    """Weights of the losses; zero switches one off."""
+
+    answer: Weight = 1.0
+    """Weight of the cross-entropy on THINK and ANSWER, or of the policy loss."""
+
+    lambda_plan: Weight = 0.5
+    """Weight of the plan loss."""
+
+    lambda_budget_reg: Weight = 1.0
+    """Weight of the budget loss."""
+
+    lambda_confidence: Weight = 1.0
+    """Weight of the confidence loss."""
+
+    lambda_reread: Weight = 1.0
+    """Weight of the losses of re-readings: tokens still needed, and right if closed now."""
+
+    style_entropy: Weight = 0.01
+    """Weight of the bonus for entropy in the plan distributions."""
+
+    budget_target: Literal["need", "used"] = "need"
+    """What the budget head predicts: tokens needed, or the plain count of tokens used."""
+
+    hopeless_target: Count | None = None
+    """Budget learned for a prompt that no rollout solves, in tokens; null for `budget.min_tokens`."""
+
+    hopeless_after: PositiveCount = 8
+    """Rollouts of one prompt that must fail before it counts as hopeless."""

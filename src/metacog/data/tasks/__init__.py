@@ -1,0 +1,1 @@
+"""Verifiable questions from reasoning-gym, with traces by solvers of our own."""

@@ -1,0 +1,1 @@
+"""Turns requests into replies: the budget's rule, the sampler, and the one decode loop."""

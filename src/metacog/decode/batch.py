@@ -1,0 +1,232 @@
+"""The rows that run together: their cache, their controller, and one step of all of them."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from metacog.decode.batch_budget import BatchController
+from metacog.decode.opening import Opener, Opening
+from metacog.decode.rereading import Rereader
+from metacog.decode.rows import ALTERED, SAMPLED, THINK, RowMeta, Rows
+from metacog.decode.sampling import choose, gumbel, token_logprob
+from metacog.model.base import gated_module
+from metacog.model.bundle import MetacogModel
+from metacog.model.cache import SlotCache, growing_cache
+from metacog.model.gate import GateState, gate
+from metacog.model.taps import Taps, taps
+from metacog.records import Generation, Request, Step
+
+if TYPE_CHECKING:
+    from metacog.decode.engine import EngineSettings
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What is attached to the base during one forward pass."""
+
+    taps: Taps | None
+    gate: GateState | None
+
+
+@contextmanager
+def attached(model: MetacogModel, *, with_gate: bool) -> Iterator[Hooks]:
+    """Attach gate and taps for one forward pass; afterwards the base is bare again."""
+    with ExitStack() as stack:
+        state = None
+        if model.gate is not None and with_gate:
+            shape = model.gate.shape
+            module = gated_module(model.base.blocks[shape.layer], shape.site)
+            state = stack.enter_context(gate(module, model.gate))
+        tapped = stack.enter_context(taps(model.base.blocks)) if model.reader else None
+        yield Hooks(tapped, state)
+
+
+class Batch:
+    """Runs up to `rows` replies side by side; freed slots are filled from the end."""
+
+    def __init__(self, model: MetacogModel, settings: "EngineSettings", longest: int) -> None:
+        base, capacity = model.base, settings.rows
+        self.base, self.model, self.settings = base, model, settings
+        self.device = base.model.device
+        self.rows = Rows(capacity, longest, base.hidden, base.vocabulary, self.device)
+        self.cache = SlotCache(len(base.blocks), capacity, longest)
+        self.controller = BatchController(capacity, base.tags, settings.controller)
+        self.opener = Opener(model, settings.opening)
+        self.rereader = Rereader(model.reader, settings.reread)
+        self._thinking = np.zeros(0, dtype=np.bool_)
+        self.logits = torch.zeros(capacity, base.vocabulary, device=self.device)
+
+    @property
+    def running(self) -> int:
+        """Rows that run."""
+        return self.rows.used
+
+    @property
+    def free(self) -> int:
+        """Slots without a row."""
+        return len(self.rows.meta) - self.rows.used
+
+    @torch.no_grad()
+    def admit(self, requests: Sequence[Request]) -> None:
+        """Read the prompts of waiting requests in one pass and give each a slot."""
+        ids, valid = left_padded_ids([request.prompt for request in requests], self.base.pad_id)
+        width = ids.shape[1]
+        filled = growing_cache()
+        with attached(self.model, with_gate=False) as hooks:
+            logits = self.base.logits(
+                ids.to(self.device),
+                mask=causal(valid).to(self.device),
+                positions=(valid.long().cumsum(1) - 1).clamp(min=0).to(self.device),
+                cache=filled,
+            )
+        last = torch.full((len(requests),), width - 1, device=self.device)
+        states = hooks.taps.at(last) if hooks.taps is not None else None
+        openings = self.opener.open(states, requests)
+        for row, (request, opening) in enumerate(zip(requests, openings, strict=True)):
+            slot = self._place(request, opening)
+            self.cache.fill(slot, filled, row, width - len(request.prompt))
+            self.logits[slot] = logits[row]
+
+    def _place(self, request: Request, opening: Opening) -> int:
+        slot = self.rows.admit(RowMeta(request, opening), len(request.prompt))
+        if opening.gamma is not None:
+            self.rows.gamma[slot] = opening.gamma
+        self.controller.admit(
+            slot,
+            budget=opening.budget,
+            max_new_tokens=request.max_new_tokens,
+            max_answer_tokens=request.max_answer_tokens,
+            opening=opening.marks,
+        )
+        return slot
+
+    @torch.no_grad()
+    def choose_tokens(self) -> None:
+        """Choose every row's next token, forced where the controller says so."""
+        rows, used = self.rows, self.rows.used
+        decision = self.controller.decide()
+        temperature, top_p = rows.sampler(self.controller.segments())
+        choice = choose(
+            self.logits[:used],
+            gumbel(
+                rows.seed[:used], rows.request_id[:used], rows.index[:used], self.base.vocabulary
+            ),
+            temperature=temperature,
+            top_p=top_p,
+            decision=decision,
+            repetition=rows.repetition(),
+        )
+        tokens, replaced = self.controller.resolve(choice.token.cpu().numpy())
+        segments = self.controller.observe(tokens)
+        altered = replaced | choice.altered.cpu().numpy()
+        flags = np.where(decision.forced < 0, SAMPLED | np.where(altered, ALTERED, 0), 0)
+        emitted = torch.from_numpy(tokens).to(self.device)
+        logprobs = choice.logprob
+        if replaced.any():
+            logprobs = token_logprob(self.logits[:used], emitted)
+        rows.write(emitted, segments, flags.astype(np.int8), logprobs)
+        self._thinking = segments == THINK
+
+    def last_steps(self) -> Iterator[Step]:
+        """Yield the token that each row has just emitted."""
+        for slot in range(self.rows.used):
+            yield self.rows.step(slot, int(self.rows.index[slot]) - 1)
+
+    def retire(self) -> Iterator[Generation]:
+        """Yield the replies that have ended and fill their slots from the end."""
+        done = np.flatnonzero(self.controller.done)
+        for slot in done[::-1].tolist():
+            yield self._finished(slot)
+            last = self.rows.used - 1
+            self.controller.release(slot)
+            if slot != last:
+                self.controller.move(last, slot)
+                self.cache.move(last, slot, int(self.rows.length[last]))
+                self.rows.move(last, slot)
+                self.logits[slot] = self.logits[last]
+                self._thinking[slot] = self._thinking[last]
+            self.rows.used -= 1
+
+    @torch.no_grad()
+    def forward(self) -> None:
+        """Read each row's last token, and the layer again where it is due."""
+        rows, used = self.rows, self.rows.used
+        columns = rows.length[:used].clone()
+        width = int(columns.max()) + 1
+        thinking = torch.from_numpy(self._thinking[:used]).to(self.device)
+        self.cache.prepare(columns, width)
+        seen = torch.arange(width, device=self.device) <= columns.unsqueeze(1)
+        with attached(self.model, with_gate=self.settings.gate) as hooks:
+            if hooks.gate is not None:
+                hooks.gate.set(rows.gamma[:used], thinking.unsqueeze(1))
+            self.logits[:used] = self.base.logits(
+                rows.token[:used].unsqueeze(1),
+                mask=seen[:, None, None, :],
+                positions=columns.unsqueeze(1),
+                cache=self.cache,
+            )
+        rows.length[:used] += 1
+        if hooks.gate is not None:
+            rows.write_gate(hooks.gate)
+        self._reread(hooks.taps)
+
+    def _reread(self, tapped: Taps | None) -> None:
+        controller, used = self.controller, self.rows.used
+        thought = controller.used[:used]
+        due = self.rereader.due(self._thinking[:used], controller.at_line_end[:used], thought)
+        if not len(due) or tapped is None:
+            return
+        points = torch.from_numpy(due).to(self.device)
+        states = tapped.gather(points, torch.zeros_like(points))
+        for slot, verdict in zip(
+            due.tolist(), self.rereader.read(states, thought[due].tolist()), strict=True
+        ):
+            self.rows.remember(slot, verdict.rereading)
+            if verdict.kind is not None:
+                controller.revise(slot, verdict.kind, verdict.rereading)
+
+    def _finished(self, slot: int) -> Generation:
+        opening, request = self.rows.of(slot).opening, self.rows.of(slot).request
+        report = self.controller.report(
+            slot,
+            requested=request.budget,
+            predicted=opening.predicted,
+            source=opening.source,
+        )
+        figures = None
+        if self.model.gate is not None and self.settings.gate:
+            figures = self.rows.gate_report(slot, report.used, telemetry=self.settings.telemetry)
+        return Generation(
+            request_id=request.id,
+            prompt=request.prompt,
+            steps=self.rows.steps(slot, report.used, len(self.base.tags.think_close)),
+            budget=report,
+            reading=opening.reading,
+            plan=opening.plan,
+            gate=figures,
+            finished=bool(self.controller.finished[slot]),
+        )
+
+
+def left_padded_ids(
+    prompts: Sequence[Sequence[int]], pad: int
+) -> tuple[Int[Tensor, "batch seq"], Bool[Tensor, "batch seq"]]:
+    """Return rows of ids padded on the left, and where they are not padding."""
+    width = max(map(len, prompts))
+    ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts])
+    lengths = torch.tensor([len(p) for p in prompts])
+    return ids, torch.arange(width) >= (width - lengths).unsqueeze(1)
+
+
+def causal(valid: Bool[Tensor, "batch seq"]) -> Bool[Tensor, "batch 1 seq seq"]:
+    """Each token sees itself and the real tokens before it; padding sees itself alone."""
+    width = valid.shape[1]
+    lower = torch.ones(width, width, dtype=torch.bool).tril()
+    seen = lower & valid.unsqueeze(1)
+    return (seen | torch.eye(width, dtype=torch.bool)).unsqueeze(1)

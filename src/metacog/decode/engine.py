@@ -1,0 +1,86 @@
+"""The one decode loop: batched, cached, rows joining and leaving between steps."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from metacog.decode.batch import Batch
+from metacog.decode.budget import ControllerSettings
+from metacog.decode.opening import Opener, OpeningSettings
+from metacog.decode.rereading import RereadSettings
+from metacog.decode.terms import NO_LIMIT, settle
+from metacog.errors import InputError
+from metacog.model.bundle import MetacogModel
+from metacog.records import Generation, Request, Step
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How the engine decodes, beside what each request asks for."""
+
+    rows: int = 64
+    """Most rows that run at once."""
+    opening: OpeningSettings = field(default_factory=OpeningSettings)
+    controller: ControllerSettings = field(default_factory=ControllerSettings)
+    reread: RereadSettings = field(default_factory=RereadSettings)
+    gate: bool = True
+    """Let the model's gate modulate its block."""
+    telemetry: bool = False
+    """Keep the experts' readings and the gate's figure for every token."""
+
+
+class Engine:
+    """Answers requests, many at once; a request's tokens don't depend on its neighbours."""
+
+    def __init__(self, model: MetacogModel, settings: EngineSettings | None = None) -> None:
+        self.model = model
+        self.settings = settings or EngineSettings()
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Generation]:
+        """Yield finished replies in the order in which they end."""
+        for event in self._events(requests, steps=False):
+            if isinstance(event, Generation):
+                yield event
+
+    def stream(self, requests: Iterable[Request]) -> Iterator[Step | Generation]:
+        """Yield every token as it comes, and each reply when it has ended."""
+        yield from self._events(requests, steps=True)
+
+    def _events(self, requests: Iterable[Request], *, steps: bool) -> Iterator[Step | Generation]:
+        waiting = deque(requests)
+        for request in waiting:
+            self._check(request)
+        if not waiting:
+            return
+        longest = max(len(r.prompt) + r.max_new_tokens for r in waiting)
+        batch = Batch(self.model, self.settings, longest)
+        while waiting or batch.running:
+            joining = min(batch.free, len(waiting))
+            if joining:
+                batch.admit([waiting.popleft() for _ in range(joining)])
+            batch.choose_tokens()
+            if steps:
+                yield from batch.last_steps()
+            yield from batch.retire()
+            if batch.running:
+                batch.forward()
+
+    def _check(self, request: Request) -> None:
+        """Refuse what can't be answered before anything has begun."""
+        Opener(self.model, self.settings.opening).check(request)
+        settle(
+            self.model.base.tags,
+            self.settings.controller,
+            budget=NO_LIMIT if request.budget is None else request.budget,
+            max_new_tokens=request.max_new_tokens,
+            max_answer_tokens=request.max_answer_tokens,
+        )
+        wanted, context = len(request.prompt) + request.max_new_tokens, self.model.base.context
+        if not request.prompt:
+            raise InputError("Wanted a prompt of at least one token, got none.")
+        if wanted > context:
+            raise InputError(
+                f"Prompt and reply may hold {context} tokens together, got a prompt of "
+                f"{len(request.prompt)} and max_new_tokens {request.max_new_tokens}. "
+                "Shorten the prompt or lower max_new_tokens."
+            )

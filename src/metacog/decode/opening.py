@@ -1,0 +1,159 @@
+"""What is decided between the prompt and the first thought: plan, budget, gate, sampler."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from metacog.decode.batch_budget import SEGMENTS
+from metacog.decode.modulation import Modulation, modulate
+from metacog.decode.terms import NO_LIMIT
+from metacog.errors import InputError
+from metacog.model.bundle import MetacogModel
+from metacog.model.calibration import CalibratedReading
+from metacog.records import BudgetSource, Reading, Request
+
+
+@dataclass(frozen=True)
+class OpeningSettings:
+    """How a reading becomes a plan and a budget."""
+
+    use_predicted_budget: bool = True
+    """Enforce the reading's budget where a request names none; otherwise `max_tokens`."""
+    max_tokens: int = NO_LIMIT
+    """Enforced where the reading's budget is not; -1 for no limit but the reply's."""
+    min_think: int = 1
+    """Smallest budget that a prediction leads to, in tokens."""
+    plan_scale: Mapping[str, float] = field(default_factory=dict)
+    """Factor of the predicted budget by plan; a plan not named keeps 1."""
+    inject_plan: bool = False
+    """Open THINK with the mark of the plan."""
+    plan_marks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Ids of each plan's mark."""
+    telemetry: bool = False
+    """Keep the experts' own opinions in the reading."""
+    modulation: Modulation | None = None
+    """How far plan and confidence may move the sampler."""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How one reply starts."""
+
+    sampler: tuple[tuple[float, float], ...]
+    """Temperature and top-p in each segment, in the order of `SEGMENTS`."""
+    budget: int
+    """What is enforced: THINK tokens, or -1 for no limit but the reply's."""
+    predicted: int | None
+    source: BudgetSource
+    reading: Reading | None = None
+    plan: str | None = None
+    gamma: Float[Tensor, " hidden"] | None = None
+    marks: tuple[int, ...] = ()
+    """Forced at the start of THINK."""
+
+
+class Opener:
+    """Reads prompts and decides how their replies start."""
+
+    def __init__(self, model: MetacogModel, settings: OpeningSettings) -> None:
+        self.model, self.settings = model, settings
+
+    def open(
+        self, states: Float[Tensor, "batch layers hidden"] | None, requests: Sequence[Request]
+    ) -> list[Opening]:
+        """Return the openings of requests, from the blocks' states at their last prompt token."""
+        reader = self.model.reader
+        if reader is None or states is None:
+            return [self._without_layer(request) for request in requests]
+        reading = reader.read(states, telemetry=self.settings.telemetry)
+        return self._with_layer(reading, requests)
+
+    def check(self, request: Request) -> None:
+        """Refuse a plan that the model does not have.
+
+        Raises:
+            InputError: If it names one.
+        """
+        reader = self.model.reader
+        if request.plan is None or (reader is not None and request.plan in reader.plans):
+            return
+        known = ", ".join(reader.plans) if reader is not None else "none, as it has no layer"
+        raise InputError(f"Wanted a plan of this model ({known}), got {request.plan!r}.")
+
+    def _without_layer(self, request: Request) -> Opening:
+        budget = NO_LIMIT if request.budget is None else request.budget
+        return Opening(_plain_sampler(request), budget, None, _source(budget))
+
+    def _with_layer(self, reading: CalibratedReading, requests: Sequence[Request]) -> list[Opening]:
+        reader = self.model.reader
+        assert reader is not None
+        chosen = reading.chosen.tolist()
+        plans = [r.plan or reader.plans[chosen[row]] for row, r in enumerate(requests)]
+        predicted = [
+            max(self.settings.min_think, round(tokens * self.settings.plan_scale.get(plan, 1.0)))
+            for tokens, plan in zip(reading.budget_tokens.tolist(), plans, strict=True)
+        ]
+        budgets = [self._budget(r, p) for r, p in zip(requests, predicted, strict=True)]
+        enforced = torch.tensor([float("inf") if b == NO_LIMIT else float(b) for b in budgets])
+        records = reader.records(reading, enforced.to(reading.plan.device))
+        gammas = self._gammas(reading)
+        return [
+            Opening(
+                sampler=self._sampler(request, records[row], plans[row]),
+                budget=budgets[row],
+                predicted=predicted[row],
+                source=self._source(budgets[row], request),
+                reading=records[row],
+                plan=plans[row],
+                gamma=None if gammas is None else gammas[row],
+                marks=self._marks(plans[row]),
+            )
+            for row, request in enumerate(requests)
+        ]
+
+    def _budget(self, request: Request, predicted: int) -> int:
+        if request.budget is not None:
+            return request.budget
+        return predicted if self.settings.use_predicted_budget else self.settings.max_tokens
+
+    def _sampler(
+        self, request: Request, reading: Reading, plan: str
+    ) -> tuple[tuple[float, float], ...]:
+        modulation = self.settings.modulation
+        if modulation is None:
+            return _plain_sampler(request)
+        return tuple(
+            modulate(
+                modulation,
+                temperature=request.temperature,
+                top_p=request.top_p,
+                confidence=reading.confidence,
+                plan=plan,
+                segment=segment,
+            )
+            for segment in SEGMENTS
+        )
+
+    def _source(self, enforced: int, request: Request) -> BudgetSource:
+        predicted = request.budget is None and self.settings.use_predicted_budget
+        return BudgetSource.PREDICTED if predicted else _source(enforced)
+
+    def _gammas(self, reading: CalibratedReading) -> Float[Tensor, "batch hidden"] | None:
+        if self.model.gate is None:
+            return None
+        raw = reading.raw
+        return self.model.gate.gamma(raw.g, raw.plan_logits, raw.conf_raw)
+
+    def _marks(self, plan: str) -> tuple[int, ...]:
+        return self.settings.plan_marks.get(plan, ()) if self.settings.inject_plan else ()
+
+
+def _plain_sampler(request: Request) -> tuple[tuple[float, float], ...]:
+    return ((request.temperature, request.top_p),) * len(SEGMENTS)
+
+
+def _source(enforced: int) -> BudgetSource:
+    return BudgetSource.UNCAPPED if enforced == NO_LIMIT else BudgetSource.EXPLICIT

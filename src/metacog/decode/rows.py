@@ -1,0 +1,164 @@
+"""The running rows of a batch: what each is, how far it has come, and what it has written."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from metacog.decode.batch_budget import SEGMENTS
+from metacog.decode.opening import Opening
+from metacog.decode.sampling import Repetition
+from metacog.decode.terms import segments_of
+from metacog.model.gate import GateState
+from metacog.records import GateReport, Request, Rereading, Segment, Step
+
+SAMPLED, ALTERED = 1, 2
+"""Bits of a token's flags."""
+
+THINK = SEGMENTS.index(Segment.THINK)
+"""Code of THINK among the controller's segments."""
+
+
+@dataclass
+class RowMeta:
+    """What is known of one running row beside its arrays."""
+
+    request: Request
+    opening: Opening
+    rereadings: dict[int, Rereading] = field(default_factory=dict)
+    """By index of the token after which the layer read again."""
+
+
+class Rows:
+    """Arrays with a place for each slot; the first `used` slots are running."""
+
+    def __init__(
+        self, capacity: int, longest: int, hidden: int, vocab: int, device: torch.device
+    ) -> None:
+        self.used = 0
+        self.seen = torch.zeros(capacity, vocab, dtype=torch.bool, device=device)
+        self.meta: list[RowMeta | None] = [None] * capacity
+        self.token = torch.zeros(capacity, dtype=torch.long, device=device)
+        self.length = torch.zeros(capacity, dtype=torch.long, device=device)
+        self.index = torch.zeros(capacity, dtype=torch.long, device=device)
+        self.request_id = torch.zeros(capacity, dtype=torch.long, device=device)
+        self.seed = torch.zeros(capacity, dtype=torch.long, device=device)
+        self.temperature = torch.ones(capacity, len(SEGMENTS), device=device)
+        self.top_p = torch.ones(capacity, len(SEGMENTS), device=device)
+        self.penalty = torch.ones(capacity, device=device)
+        self.gamma = torch.ones(capacity, hidden, device=device)
+        self.tokens = np.zeros((capacity, longest), dtype=np.int64)
+        self.segments = np.zeros((capacity, longest), dtype=np.int8)
+        self.flags = np.zeros((capacity, longest), dtype=np.int8)
+        self.logprobs = np.zeros((capacity, longest), dtype=np.float32)
+        self.gate_on = np.zeros((capacity, longest), dtype=np.float32)
+        self.gate_change = np.zeros((capacity, longest), dtype=np.float32)
+        self.gate_relative = np.zeros((capacity, longest), dtype=np.float32)
+        self.saturation = np.zeros(capacity, dtype=np.float32)
+
+    def admit(self, meta: RowMeta, length: int) -> int:
+        """Take the next free slot for a row whose prompt of `length` tokens is in the cache."""
+        slot, request = self.used, meta.request
+        self.meta[slot] = meta
+        self.length[slot], self.index[slot] = length, 0
+        self.request_id[slot], self.seed[slot] = request.id, request.seed
+        for code, (temperature, top_p) in enumerate(meta.opening.sampler):
+            self.temperature[slot, code], self.top_p[slot, code] = temperature, top_p
+        self.penalty[slot] = request.repetition_penalty
+        self.seen[slot] = False
+        self.used += 1
+        return slot
+
+    def move(self, source: int, target: int) -> None:
+        """Copy everything of one slot to another."""
+        self.meta[target] = self.meta[source]
+        for value in vars(self).values():
+            if isinstance(value, torch.Tensor | np.ndarray):
+                value[target] = value[source]
+
+    def sampler(
+        self, segments: np.ndarray
+    ) -> tuple[Float[Tensor, " used"], Float[Tensor, " used"]]:
+        """Return temperature and top-p of each running row in the segment it is in."""
+        rows = torch.arange(self.used, device=self.token.device)
+        codes = torch.from_numpy(segments.astype(np.int64)).to(rows)
+        return self.temperature[rows, codes], self.top_p[rows, codes]
+
+    def repetition(self) -> Repetition | None:
+        """Return what makes written tokens less likely, or None where no row asks for it."""
+        penalty = self.penalty[: self.used]
+        if bool((penalty == 1).all()):
+            return None
+        return Repetition(self.seen[: self.used], penalty)
+
+    def write(
+        self,
+        tokens: Int[Tensor, " used"],
+        segments: np.ndarray,
+        flags: np.ndarray,
+        logprobs: Float[Tensor, " used"],
+    ) -> None:
+        """Record the token that each running row emitted."""
+        rows, at = np.arange(self.used), self.index[: self.used].cpu().numpy()
+        self.tokens[rows, at] = tokens.cpu().numpy()
+        self.segments[rows, at] = segments
+        self.flags[rows, at] = flags
+        self.logprobs[rows, at] = logprobs.cpu().numpy()
+        self.token[: self.used] = tokens
+        self.seen[torch.arange(self.used, device=tokens.device), tokens] = True
+        self.index[: self.used] += 1
+
+    def write_gate(self, state: GateState) -> None:
+        """Record what the gate did to the token that each running row has just read."""
+        if state.on is None or state.change is None or state.relative is None:
+            return
+        rows, at = np.arange(self.used), self.index[: self.used].cpu().numpy() - 1
+        self.gate_on[rows, at] = state.on[:, 0].cpu().numpy()
+        self.gate_change[rows, at] = state.change[:, 0].cpu().numpy()
+        self.gate_relative[rows, at] = state.relative[:, 0].cpu().numpy()
+        self.saturation[: self.used] = state.saturation().cpu().numpy()
+
+    def of(self, slot: int) -> RowMeta:
+        """Return what is known of a running row."""
+        meta = self.meta[slot]
+        assert meta is not None, f"slot {slot} is free."
+        return meta
+
+    def remember(self, slot: int, rereading: Rereading) -> None:
+        """Keep a re-reading with the token that came before it."""
+        self.of(slot).rereadings[int(self.index[slot]) - 1] = rereading
+
+    def step(self, slot: int, at: int, segment: Segment | None = None) -> Step:
+        """Return one token of a row; while a closer of several ids comes it counts as THINK."""
+        flags = int(self.flags[slot, at])
+        meta = self.of(slot)
+        return Step(
+            request_id=meta.request.id,
+            index=at,
+            token=int(self.tokens[slot, at]),
+            segment=segment or SEGMENTS[self.segments[slot, at]],
+            sampled=bool(flags & SAMPLED),
+            altered=bool(flags & ALTERED),
+            logprob=float(self.logprobs[slot, at]),
+            rereading=meta.rereadings.get(at),
+        )
+
+    def steps(self, slot: int, used: int, closer: int) -> tuple[Step, ...]:
+        """Return all tokens of a row that has ended, after `used` THINK tokens and a closer."""
+        count = int(self.index[slot])
+        segments = segments_of(count, used, closer)
+        return tuple(self.step(slot, at, segments[at]) for at in range(count))
+
+    def gate_report(self, slot: int, used: int, *, telemetry: bool) -> GateReport:
+        """Return what the gate did over a row's THINK tokens; without any there is no figure."""
+        if used == 0:
+            return GateReport(None, None, None)
+        change = self.gate_change[slot, :used]
+        return GateReport(
+            coverage=float(self.gate_on[slot, :used].mean()),
+            norm=float(self.gate_relative[slot, :used].mean()),
+            saturation=float(self.saturation[slot]),
+            per_token=tuple(change.tolist()) if telemetry else (),
+        )

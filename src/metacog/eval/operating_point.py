@@ -1,0 +1,118 @@
+"""Chooses how far re-readings may go: the cheapest thresholds that keep validation accuracy.
+
+What a policy of thresholds does to an uncapped trace is known without decoding it again: it stops
+at the first re-reading that closes it, or at its cap, and the probability of a right answer there
+was measured exactly. So every combination of thresholds is tried on the same traces.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy import ndarray
+
+BUDGET_SCALES = (0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 6.0)
+NEEDED_SCALES = (1.0, 1.5, 2.0, 3.0, 6.0, 20.0)
+CONFIDENT = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 1.0)
+HOPELESS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
+
+
+@dataclass(frozen=True)
+class TracePoints:
+    """Uncapped traces with what the layer said along them; rows are padded with `valid` False.
+
+    Points of a trace lie in rising order of `used`, its natural end last.
+    """
+
+    used: Float[ndarray, "traces points"]
+    """THINK tokens before the point."""
+    valid: Bool[ndarray, "traces points"]
+    reread: Bool[ndarray, "traces points"]
+    """Points at which the schedule reads again."""
+    right: Float[ndarray, "traces points"]
+    """Probability of the right answer if THINK closed there."""
+    needed: Float[ndarray, "traces points"]
+    ready: Float[ndarray, "traces points"]
+    hope: Float[ndarray, "traces points"]
+    budget: Float[ndarray, " traces"]
+    """Predicted at the prompt, in tokens."""
+
+    @property
+    def natural(self) -> Float[ndarray, " traces"]:
+        """THINK tokens of the whole traces."""
+        natural: Float[ndarray, " traces"] = np.where(self.valid, self.used, 0.0).max(axis=1)
+        return natural
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What a calibration blob holds of the budget and its revisions."""
+
+    budget_scale: float
+    needed_scale: float
+    confident: float
+    """THINK closes where ready is above."""
+    hopeless: float
+    """THINK closes where hope is below."""
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """The thresholds that were chosen, and what they did on the traces they were chosen on."""
+
+    thresholds: Thresholds
+    accuracy: float
+    think_tokens: float
+    uncapped_accuracy: float
+    uncapped_think_tokens: float
+
+
+def outcome(points: TracePoints, thresholds: Thresholds) -> tuple[float, float]:
+    """Return mean accuracy and THINK tokens under a policy of thresholds."""
+    confident = points.ready > thresholds.confident
+    hopeless = points.hope < thresholds.hopeless
+    rereads = points.reread & points.valid
+    closes = rereads & (confident | hopeless)
+    closed_at = np.where(closes, points.used, np.inf).min(axis=1)
+    # A lowered cap lies at or behind its point, so points behind the smallest cap change nothing.
+    caps = points.used + np.ceil(points.needed * thresholds.needed_scale)
+    lowered_at = np.where(rereads, caps, np.inf).min(axis=1)
+    budget = np.maximum(1.0, np.round(points.budget * thresholds.budget_scale))
+    stop = np.minimum.reduce([closed_at, lowered_at, budget, points.natural])
+    return float(_right_at(points, stop).mean()), float(stop.mean())
+
+
+def choose_operating_point(points: TracePoints, *, margin: float) -> OperatingPoint:
+    """Return the thresholds that think least while losing at most `margin` of accuracy.
+
+    Args:
+        points: Validation traces.
+        margin: Accuracy that may be lost against the uncapped traces, as a share.
+    """
+    natural = points.natural
+    uncapped = float(_right_at(points, natural).mean())
+    best = Thresholds(1e6, 1e6, 1.0, 0.0)
+    best_outcome = (uncapped, float(natural.mean()))
+    for thresholds in candidates():
+        accuracy, tokens = outcome(points, thresholds)
+        if accuracy >= uncapped - margin and tokens < best_outcome[1]:
+            best, best_outcome = thresholds, (accuracy, tokens)
+    return OperatingPoint(best, *best_outcome, uncapped, float(natural.mean()))
+
+
+def candidates(
+    budget_scales: Sequence[float] = BUDGET_SCALES,
+    needed_scales: Sequence[float] = NEEDED_SCALES,
+) -> list[Thresholds]:
+    """Return every combination of thresholds that is tried."""
+    grid = product(budget_scales, needed_scales, CONFIDENT, HOPELESS)
+    return [Thresholds(*values) for values in grid]
+
+
+def _right_at(points: TracePoints, stop: Float[ndarray, " traces"]) -> Float[ndarray, " traces"]:
+    """Return the probability of a right answer at the last known point at or before a stop."""
+    known = points.valid & (points.used <= stop[:, None])
+    last = np.where(known.any(axis=1), known.shape[1] - 1 - known[:, ::-1].argmax(axis=1), 0)
+    return points.right[np.arange(len(last)), last]

@@ -1,0 +1,1 @@
+"""The base and what reads and modulates it: taps, trunk, heads, aggregator, gate."""

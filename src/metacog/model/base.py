@@ -1,0 +1,212 @@
+"""Loads a base: a causal language model and its left-padded tokenizer, as they lie on disk."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Cache,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from metacog.errors import ModelError
+from metacog.text.resolve import ResolvedTags, resolve_tags
+
+_BLOCK_LISTS = ("layers", "h", "blocks", "block")
+_SUBLAYERS = {"mlp": ("mlp", "feed_forward"), "attention": ("self_attn", "attn", "attention")}
+_PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Base:
+    """A causal language model, its tokenizer, and where its segments' tags lie in the vocabulary."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    tags: ResolvedTags
+    path: Path
+    digest: str
+    """sha256 of the weights file, or of all of them in order of their names."""
+    attention: str = "sdpa"
+    """Attention backend: sdpa takes masks of booleans, eager adds them to scores."""
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """The decoder blocks, first to last."""
+        return decoder_blocks(self.model)
+
+    @property
+    def hidden(self) -> int:
+        """Width of a block's hidden state."""
+        return int(self.model.config.get_text_config().hidden_size)
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the output embedding: the width of the logits."""
+        return int(self.model.config.get_text_config().vocab_size)
+
+    @property
+    def pad_id(self) -> int:
+        """Id that fills rows up on the left; masked everywhere, so any id serves."""
+        pad = self.tokenizer.pad_token_id
+        return int(pad if pad is not None else self.tokenizer.eos_token_id)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Return a text's ids, without anything the tokenizer would put around it."""
+        return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def decode(self, ids: Iterable[int], *, with_control: bool = False) -> str:
+        """Return the text of ids, control tokens left out unless asked for."""
+        text = self.tokenizer.decode(list(ids), skip_special_tokens=not with_control)
+        assert isinstance(text, str)
+        return text
+
+    def logits(
+        self,
+        ids: Int[Tensor, "batch seq"],
+        *,
+        mask: Bool[Tensor, "batch 1 seq width"],
+        positions: Int[Tensor, "batch seq"],
+        cache: Cache | None = None,
+    ) -> Float[Tensor, "batch vocab"]:
+        """Run the model and return the logits after the last token of each row, in fp32.
+
+        Args:
+            ids: Tokens to read; with a cache, those that are not in it yet.
+            mask: True where a token may look: its own column included.
+            positions: Position of each token in its row, padding not counted.
+            cache: Takes up the tokens' keys and values.
+        """
+        output = self.model(
+            input_ids=ids,
+            attention_mask=self._mask(mask),
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=cache is not None,
+            logits_to_keep=1,
+        )
+        logits: Tensor = output.logits[:, -1].float()
+        return logits
+
+    def hidden_states(
+        self,
+        ids: Int[Tensor, "batch seq"],
+        *,
+        mask: Bool[Tensor, "batch 1 seq seq"],
+        positions: Int[Tensor, "batch seq"],
+    ) -> Float[Tensor, "batch seq hidden"]:
+        """Run the model without a cache and return its last hidden states, after the final norm."""
+        output = self.model.base_model(
+            input_ids=ids,
+            attention_mask=self._mask(mask),
+            position_ids=positions,
+            use_cache=False,
+        )
+        states: Tensor = output.last_hidden_state
+        return states
+
+    def unembed(self, states: Float[Tensor, "*rows hidden"]) -> Float[Tensor, "*rows vocab"]:
+        """Return the logits of last hidden states, in fp32."""
+        logits: Tensor = self.model.get_output_embeddings()(states).float()
+        return logits
+
+    def _mask(self, mask: Bool[Tensor, "batch 1 seq width"]) -> Tensor:
+        if self.attention == "eager":
+            lowest = torch.finfo(self.model.dtype).min
+            return torch.zeros_like(mask, dtype=self.model.dtype).masked_fill(~mask, lowest)
+        return mask
+
+    @property
+    def context(self) -> int:
+        """Longest sequence of tokens that the model was made for."""
+        return int(self.model.config.get_text_config().max_position_embeddings)
+
+
+def load_base(path: Path, *, precision: str = "fp32", attention: str = "sdpa") -> Base:
+    """Load a base from a local directory, without a network call.
+
+    Raises:
+        ModelError: if the directory holds no model, no weights or no left-padded tokenizer.
+    """
+    weights = sorted(path.glob("*.safetensors")) if path.is_dir() else []
+    weights = [file for file in weights if file.name not in {"metacog.safetensors"}]
+    if not (path / "config.json").is_file() or not weights:
+        raise ModelError(
+            f"Wanted a model directory with config.json and *.safetensors, got {path}. "
+            "Name a directory that `save_pretrained` wrote."
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            path,
+            local_files_only=True,
+            dtype=_PRECISIONS[precision],
+            attn_implementation=attention,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"The model in {path} cannot be read: {error}") from error
+    require_left_padding(tokenizer)
+    model.eval()
+    return Base(model, tokenizer, resolve_tags(tokenizer), path, _digest(weights), attention)
+
+
+def require_left_padding(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a tokenizer that pads on the right: the last token would be padding.
+
+    Raises:
+        ModelError: if `padding_side` is not left.
+    """
+    if tokenizer.padding_side != "left":
+        raise ModelError(
+            f"Wanted a tokenizer with padding_side 'left', got {tokenizer.padding_side!r} "
+            f"({tokenizer.name_or_path}). Set tokenizer.padding_side = 'left' and save it again."
+        )
+
+
+def decoder_blocks(model: PreTrainedModel) -> Sequence[nn.Module]:
+    """Return the decoder blocks of a causal language model.
+
+    Raises:
+        ModelError: if no list of as many blocks as the configuration names is found.
+    """
+    wanted = int(model.config.get_text_config().num_hidden_layers)
+    for name, module in model.named_modules():
+        is_blocks = isinstance(module, nn.ModuleList) and name.split(".")[-1] in _BLOCK_LISTS
+        if is_blocks and len(module) == wanted:
+            return list(module)
+    raise ModelError(
+        f"Wanted a list of {wanted} decoder blocks in {type(model).__name__}, found none. "
+        "This architecture cannot be tapped."
+    )
+
+
+def gated_module(block: nn.Module, site: str) -> nn.Module:
+    """Return the module whose output the gate multiplies: the block, its mlp or its attention.
+
+    Raises:
+        ModelError: if the block has no such part.
+    """
+    if site == "block":
+        return block
+    children = dict(block.named_children())
+    for name in _SUBLAYERS[site]:
+        if name in children:
+            return children[name]
+    raise ModelError(
+        f"Wanted a part of {type(block).__name__} named {' or '.join(_SUBLAYERS[site])}, found "
+        f"{', '.join(children)}. Set feedback.site to block."
+    )
+
+
+def _digest(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,160 @@
+"""The one write into the base: a vector from g multiplies one block's activations in THINK."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+Site = Literal["block", "mlp", "attention"]
+Switch = Literal["learned", "always"]
+
+_LOW, _HIGH, _TEMPERATURE = -0.1, 1.1, 2 / 3
+_SATURATED = 0.95
+
+
+class GateShape(BaseModel):
+    """What a gate is built from."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
+
+    hidden: int = Field(ge=1)
+    """Width of the gated activations."""
+
+    inputs: int = Field(ge=1)
+    """Width of [g ; plan ; confidence]."""
+
+    layer: int = Field(ge=0)
+    """Index of the block whose activations it multiplies."""
+
+    site: Site = "block"
+    """Output of the block, of its mlp or of its attention."""
+
+    switch: Switch = "learned"
+    """Learned token by token, or always on."""
+
+    strength: float = Field(default=0.5, gt=0, le=1)
+    """Largest relative change of a channel."""
+
+
+class FeedbackGate(nn.Module):
+    """Modulates a block's activations by what the layer read at the end of the prompt.
+
+        gamma = 1 + strength * tanh(W [g ; plan ; confidence])
+        h'_t  = h_t * (1 + on_t * (gamma - 1))          where the input token lies in THINK
+
+    W is zero at the start: the gate is then the identity, bit for bit. `on_t` is 1 with
+    `switch: always`; with `learned` it is a hard-concrete variable of the block's own state
+    (Louizos, Welling, Kingma, "Learning sparse neural networks through L0 regularization",
+    section 4): stochastic and differentiable in training, 0 or 1 otherwise.
+    """
+
+    def __init__(self, shape: GateShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.project = nn.Linear(shape.inputs, shape.hidden, bias=False)
+        self.switch = nn.Linear(shape.hidden, 1)
+        nn.init.zeros_(self.project.weight)
+        nn.init.zeros_(self.switch.weight)
+        nn.init.constant_(self.switch.bias, 2.0)
+
+    def gamma(
+        self,
+        g: Float[Tensor, "batch proj"],
+        plan_logits: Float[Tensor, "batch plans"],
+        conf_raw: Float[Tensor, "batch 1"],
+    ) -> Float[Tensor, "batch hidden"]:
+        """Return the gate vector; plan and confidence enter raw and detached, g with its gradient."""
+        plan, confidence = plan_logits.detach().softmax(-1), conf_raw.detach().sigmoid()
+        return 1 + self.shape.strength * self._direction(torch.cat([g, plan, confidence], dim=-1))
+
+    def _direction(self, inputs: Float[Tensor, "batch inputs"]) -> Float[Tensor, "batch hidden"]:
+        direction: Tensor = torch.tanh(self.project(inputs.float()))
+        return direction
+
+    def on(self, states: Float[Tensor, "batch seq hidden"]) -> Float[Tensor, "batch seq"]:
+        """Return the per-token switch in [0, 1]; exactly 0 or 1 outside training."""
+        if self.shape.switch == "always":
+            return states.new_ones(states.shape[:-1], dtype=torch.float32)
+        x = states.detach().float()
+        x = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6)
+        logits: Tensor = self.switch(x).squeeze(-1)
+        if not self.training:
+            return (logits > 0).float()
+        noise = torch.rand_like(logits).clamp(1e-6, 1 - 1e-6)
+        soft = torch.sigmoid((logits + noise.log() - (1 - noise).log()) / _TEMPERATURE)
+        return (soft * (_HIGH - _LOW) + _LOW).clamp(0, 1)
+
+
+class GateState:
+    """What the hook needs for the forward pass that comes next, and what it measured in the last.
+
+    The caller sets gamma and the THINK mask before each forward pass, and reads the figures after.
+    """
+
+    def __init__(self, gate: FeedbackGate) -> None:
+        self.gate = gate
+        self.gamma: Float[Tensor, "batch hidden"] | None = None
+        self.thinking: Bool[Tensor, "batch seq"] | None = None
+        self.on: Float[Tensor, "batch seq"] | None = None
+        self.change: Float[Tensor, "batch seq"] | None = None
+        self.relative: Float[Tensor, "batch seq"] | None = None
+
+    def set(
+        self, gamma: Float[Tensor, "batch hidden"], thinking: Bool[Tensor, "batch seq"]
+    ) -> None:
+        """Prepare the next forward pass: `thinking` marks input tokens between opener and closer."""
+        self.gamma, self.thinking = gamma, thinking
+
+    def clear(self) -> None:
+        """Leave the next forward pass untouched."""
+        self.gamma = self.thinking = self.on = self.change = self.relative = None
+
+    def saturation(self) -> Float[Tensor, " batch"]:
+        """Return the share of channels whose |tanh| is above 0.95."""
+        assert self.gamma is not None
+        pushed = (self.gamma - 1).abs() / self.gate.shape.strength
+        return (pushed > _SATURATED).float().mean(-1)
+
+    def apply(self, states: Float[Tensor, "batch seq hidden"]) -> Float[Tensor, "batch seq hidden"]:
+        """Return the modulated activations; positions outside THINK keep theirs bit for bit."""
+        if self.gamma is None or self.thinking is None:
+            return states
+        on = self.gate.on(states) * self.thinking
+        factor = 1 + on.unsqueeze(-1) * (self.gamma - 1).unsqueeze(1)
+        gated = torch.where(self.thinking.unsqueeze(-1), states * factor.to(states.dtype), states)
+        with torch.no_grad():
+            self.on = on.detach()
+            self.change = (gated - states).float().norm(dim=-1)
+            self.relative = self.change / states.float().norm(dim=-1).clamp(min=1e-9)
+        return gated
+
+
+@contextmanager
+def gate(module: nn.Module, feedback: FeedbackGate) -> Iterator[GateState]:
+    """Let the gate multiply a module's output while the `with` runs.
+
+    Training keeps the block open through the backward pass, since activation checkpointing
+    runs the module again there. On exit, normal or not, no hook remains.
+    """
+    state = GateState(feedback)
+
+    def modulate(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        if isinstance(output, tuple):
+            return (state.apply(output[0]), *output[1:])
+        return state.apply(output)
+
+    handle = module.register_forward_hook(modulate)
+    try:
+        yield state
+    finally:
+        handle.remove()

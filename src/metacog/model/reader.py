@@ -1,0 +1,101 @@
+"""The layer's forward pass that acts: raw outputs, calibrated once, as tensors and as records."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from metacog.model.calibration import CalibratedReading, CalibratedRereading, CalibrationBlob
+from metacog.model.metacog import MetacogLayer
+from metacog.records import PerLayerReading, Reading, Rereading
+
+
+class Reader:
+    """A layer with the calibration that was fitted to it; serving, evaluation and rollouts read here.
+
+    Training takes losses and gate from `MetacogLayer` itself, which knows no calibration.
+
+    Raises:
+        CalibrationError: If the calibration belongs to another layer.
+        ValueError: If there are more or fewer names than plans.
+    """
+
+    def __init__(
+        self, layer: MetacogLayer, calibration: CalibrationBlob, *, plans: Sequence[str]
+    ) -> None:
+        calibration.require(layer)
+        if len(plans) != layer.shape.num_plans:
+            raise ValueError(
+                f"A reader wanted {layer.shape.num_plans} plan names, got {len(plans)}. "
+                "Use the names that the layer was saved with."
+            )
+        self.layer = layer
+        self.calibration = calibration
+        self.plans = tuple(plans)
+
+    def read(
+        self, states: Float[Tensor, "batch layers hidden"], *, telemetry: bool = True
+    ) -> CalibratedReading:
+        """Return the calibrated reading at the end of the prompt."""
+        return self.calibration.apply(self.layer.read(states, telemetry=telemetry))
+
+    def confidence(
+        self, reading: CalibratedReading, enforced: Float[Tensor, " batch"]
+    ) -> Float[Tensor, " batch"]:
+        """Return the probability of a right answer at the enforced budgets; infinity is no cap."""
+        return self.calibration.believe(self.layer.confidence(reading.raw.g, enforced))
+
+    def reread(
+        self,
+        states: Float[Tensor, "batch layers hidden"],
+        used: Float[Tensor, " batch"],
+        *,
+        telemetry: bool = False,
+    ) -> CalibratedRereading:
+        """Return the calibrated re-reading after `used` THINK tokens."""
+        raw = self.layer.reread(states, used, telemetry=telemetry)
+        return self.calibration.apply_to_rereading(raw)
+
+    def records(
+        self, reading: CalibratedReading, enforced: Float[Tensor, " batch"]
+    ) -> tuple[Reading, ...]:
+        """Return a record a row, with the confidence at the enforced budget in tokens."""
+        plan = reading.plan.tolist()
+        chosen = reading.chosen.tolist()
+        budgets = reading.budget_tokens.round().int().tolist()
+        confidence = self.confidence(reading, enforced).tolist()
+        alpha = reading.raw.alpha.tolist()
+        experts = self._experts(reading)
+        return tuple(
+            Reading(
+                plan=dict(zip(self.plans, plan[row], strict=True)),
+                chosen_plan=self.plans[chosen[row]],
+                budget=budgets[row],
+                confidence=confidence[row],
+                alpha=tuple(alpha[row]),
+                per_layer=experts[row],
+            )
+            for row in range(len(plan))
+        )
+
+    def _experts(self, reading: CalibratedReading) -> list[tuple[PerLayerReading, ...]]:
+        """Return the experts' own opinions, uncalibrated: the blob was fitted to the global heads."""
+        per_layer = reading.raw.per_layer
+        if not per_layer:
+            return [()] * len(reading.plan)
+        plan = per_layer["plan_logits_pl"].softmax(dim=-1).tolist()
+        budget = self.layer.scale.tokens(per_layer["budget_raw_pl"]).squeeze(-1).tolist()
+        confidence = torch.sigmoid(per_layer["conf_raw_pl"]).squeeze(-1).tolist()
+        alpha = per_layer["alpha"].tolist()
+        return [
+            tuple(PerLayerReading(tuple(p), b, c, a) for p, b, c, a in zip(*columns, strict=True))
+            for columns in zip(plan, budget, confidence, alpha, strict=True)
+        ]
+
+
+def reread_records(rereading: CalibratedRereading, used: Sequence[int]) -> tuple[Rereading, ...]:
+    """Return a record a row."""
+    needed, ready = rereading.needed_tokens.tolist(), rereading.ready.tolist()
+    columns = zip(used, needed, ready, rereading.hope.tolist(), strict=True)
+    return tuple(Rereading(used=u, needed=n, ready=r, hope=h) for u, n, r, h in columns)

@@ -1,0 +1,221 @@
+"""What passes between the parts: small frozen records, without tensors."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Segment(StrEnum):
+    """Where in a reply a token stands."""
+
+    PROMPT = "prompt"
+    """The rendered prompt, up to and including the opener of THINK."""
+    THINK = "think"
+    """Strictly between opener and closer."""
+    CLOSE = "close"
+    """The closer itself."""
+    ANSWER = "answer"
+    """After the closer."""
+
+
+class CloseReason(StrEnum):
+    """Why THINK ended."""
+
+    NATURAL = "natural"
+    """The model closed by itself."""
+    BUDGET = "budget"
+    """The budget was spent."""
+    CONFIDENT = "confident"
+    """A re-reading found a right answer likely already."""
+    HOPELESS = "hopeless"
+    """A re-reading found a right answer unlikely whatever is spent."""
+    MAX_TOKENS = "max_tokens"
+    """The token limit of the reply, less the answer reserve, was reached."""
+    DISABLED = "disabled"
+    """The budget was 0."""
+
+
+class BudgetSource(StrEnum):
+    """Where the budget of a reply came from."""
+
+    EXPLICIT = "explicit"
+    """The caller named a number."""
+    PREDICTED = "predicted"
+    """The reading's, calibrated and clamped."""
+    UNCAPPED = "uncapped"
+    """None: only the token limit binds."""
+
+
+class RevisionKind(StrEnum):
+    """What a re-reading did to the budget; none of these ever raises it."""
+
+    LOWERED = "lowered"
+    """To what was used plus what is still needed."""
+    CONFIDENT = "confident"
+    """Closed as confident."""
+    HOPELESS = "hopeless"
+    """Closed as hopeless."""
+
+
+@dataclass(frozen=True)
+class PerLayerReading:
+    """One block's own opinion at the end of the prompt."""
+
+    plan: tuple[float, ...]
+    """Probabilities of the plans."""
+    budget: float
+    """Thinking tokens."""
+    confidence: float
+    """Probability of a right answer."""
+    alpha: float
+    """Weight that the aggregator gave this block."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the layer says at the end of the prompt, after calibration."""
+
+    plan: Mapping[str, float]
+    """Probability of each plan."""
+    chosen_plan: str
+    budget: int
+    """Thinking tokens: calibrated, clamped and rounded."""
+    confidence: float
+    """Probability of a right answer at the enforced budget."""
+    alpha: tuple[float, ...]
+    """The aggregator's weight of each block, first block first."""
+    per_layer: tuple[PerLayerReading, ...] = ()
+    """Empty when telemetry is off."""
+
+
+@dataclass(frozen=True)
+class Rereading:
+    """What the layer says at a point inside THINK."""
+
+    used: int
+    """THINK tokens so far."""
+    needed: float
+    """THINK tokens still needed."""
+    ready: float
+    """Probability of a right answer if THINK closed now."""
+    hope: float
+    """Probability of a right answer if THINK went on to its natural end."""
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One lowering of the budget, or an early close, and the re-reading that caused it."""
+
+    kind: RevisionKind
+    budget_before: int | None
+    """None: there was no limit but the reply's."""
+    budget_after: int
+    rereading: Rereading
+
+
+@dataclass(frozen=True)
+class BudgetReport:
+    """What was asked of a reply's thinking, and what it did."""
+
+    requested: int | None
+    """The caller's number (-1: no limit), or None for `auto`."""
+    predicted: int | None
+    """The reading's, or None where no layer read the prompt."""
+    enforced: int | None
+    """The cap at the start of THINK, or None where only the reply's limit binds."""
+    used: int
+    """Tokens strictly between opener and closer, forced ones included."""
+    close_reason: CloseReason | None
+    """None while THINK is open."""
+    source: BudgetSource
+    revisions: tuple[Revision, ...] = ()
+
+
+@dataclass(frozen=True)
+class Step:
+    """One token of a reply."""
+
+    request_id: int
+    index: int
+    """Position in the reply, from 0."""
+    token: int
+    segment: Segment
+    sampled: bool
+    """The model chose it; False where the controller forced it."""
+    altered: bool
+    """The model chose, but from logits that landing or a suppression changed."""
+    logprob: float
+    """Natural logarithm under the model's own distribution at temperature 1."""
+    rereading: Rereading | None = None
+    """Present where the layer read again after this token."""
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """What the gate did over a reply's THINK tokens; every figure is None without any."""
+
+    coverage: float | None
+    """Mean of the on/off mask over THINK tokens."""
+    norm: float | None
+    """Mean over THINK tokens of ||gated - ungated|| / ||ungated||."""
+    saturation: float | None
+    """Share of channels with |tanh| above 0.95."""
+    per_token: tuple[float, ...] = ()
+    """||gated - ungated|| at each THINK token, in order; empty when telemetry is off."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A finished reply with everything that was decided on the way."""
+
+    request_id: int
+    prompt: tuple[int, ...]
+    steps: tuple[Step, ...]
+    budget: BudgetReport
+    reading: Reading | None
+    plan: str | None
+    """The plan that acted on budget and sampler; None without a layer."""
+    gate: GateReport | None
+    finished: bool
+    """The reply ended by itself; False where a token limit ended it."""
+
+    @property
+    def think(self) -> tuple[int, ...]:
+        """Ids strictly between opener and closer."""
+        return tuple(step.token for step in self.steps if step.segment is Segment.THINK)
+
+    @property
+    def answer(self) -> tuple[int, ...]:
+        """Ids after the closer."""
+        return tuple(step.token for step in self.steps if step.segment is Segment.ANSWER)
+
+    @property
+    def spend(self) -> int:
+        """THINK and ANSWER tokens, the closer left out."""
+        return len(self.think) + len(self.answer)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One reply that is wanted from the engine."""
+
+    id: int
+    """Keys the sampling noise, together with the seed."""
+    prompt: tuple[int, ...]
+    """Ids of the rendered prompt, the opener of THINK last."""
+    budget: int | None = None
+    """THINK tokens: a number, 0 to close at once, -1 for no limit, None for `auto`."""
+    plan: str | None = None
+    """A plan to follow, or None for the reading's."""
+    seed: int = 0
+    temperature: float = 1.0
+    """0 is greedy."""
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    """Divides positive and multiplies negative logits of tokens already in the reply; 1 is off."""
+    max_new_tokens: int = 512
+    """THINK, closer and ANSWER together."""
+    max_answer_tokens: int = 64
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    """Carried along untouched, for whoever asked."""

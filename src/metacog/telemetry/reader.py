@@ -1,0 +1,71 @@
+"""Reads `events.jsonl`, also while it grows. A last line without its end is not there yet."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from metacog.errors import InputError
+from metacog.telemetry.events import Event, decode
+
+
+class EventTail:
+    """Returns the events that were added since the last look."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._offset = 0
+        self._num_lines = 0
+
+    def read(self) -> list[Event]:
+        """Return the new events; none if the file is not there yet.
+
+        Raises:
+            InputError: If a finished line is no event, or the file shrank.
+        """
+        try:
+            with self.path.open("rb") as file:
+                size = file.seek(0, 2)
+                if size < self._offset:
+                    raise InputError(
+                        f"{self.path} wanted at least {self._offset} bytes, got {size}: it was "
+                        "replaced while it was read. Open it anew."
+                    )
+                file.seek(self._offset)
+                content = file.read()
+        except FileNotFoundError:
+            return []
+        finished = content[: content.rfind(b"\n") + 1]
+        events = [self._decode(line) for line in finished.splitlines()]
+        self._offset += len(finished)
+        return events
+
+    def _decode(self, line: bytes) -> Event:
+        self._num_lines += 1
+        try:
+            return decode(line.decode())
+        except (InputError, UnicodeDecodeError) as error:
+            raise InputError(f"{self.path}, line {self._num_lines}: {error}") from error
+
+
+def read_events(path: Path) -> list[Event]:
+    """Return every event of a file.
+
+    Raises:
+        InputError: If there is no such file, or a finished line of it is no event.
+    """
+    if not path.is_file():
+        raise InputError(f"Wanted an event log at {path}, got no file. Name a run that has begun.")
+    return EventTail(path).read()
+
+
+def follow(
+    path: Path, *, is_over: Callable[[], bool], seconds_between_looks: float = 0.25
+) -> Iterator[Event]:
+    """Yield events as they are written, until `is_over` says so and all is read."""
+    tail = EventTail(path)
+    while True:
+        over = is_over()
+        yield from tail.read()
+        if over:
+            return
+        time.sleep(seconds_between_looks)

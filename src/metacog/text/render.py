@@ -1,0 +1,112 @@
+"""Turns messages into prompt ids that end where THINK has been opened.
+
+What a person types is text, never control: an added token's name inside a message is encoded letter
+by letter, so that only the template writes control tokens.
+"""
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from copy import copy
+
+from transformers import PreTrainedTokenizerBase
+
+from metacog.errors import InputError, ModelError
+from metacog.text.resolve import resolve_tag
+from metacog.text.tags import THINK
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
+_KEYS = frozenset({"role", "content", "name"})
+
+
+def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]]) -> list[int]:
+    """Return the prompt's ids, the opener of THINK last.
+
+    The opener is appended where the template leaves it out; `template_opens_think` says so.
+
+    Raises:
+        InputError: If there is no message, the last one is blank, one has a role or a key that
+            templates don't know, or a control token in one cannot be told from text.
+        ModelError: If the tokenizer has no chat template or pads on the right.
+    """
+    _check_tokenizer(tokenizer)
+    _check_messages(messages)
+    ids = _apply(tokenizer, messages)
+    opener = resolve_tag(tokenizer, THINK).open
+    return ids if _ends_open(tokenizer, ids, opener) else [*ids, *opener]
+
+
+def template_opens_think(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Say whether the chat template opens THINK itself; else `render` appends the opener."""
+    _check_tokenizer(tokenizer)
+    ids = _apply(tokenizer, [{"role": "user", "content": "?"}])
+    return _ends_open(tokenizer, ids, resolve_tag(tokenizer, THINK).open)
+
+
+def _apply(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]]) -> list[int]:
+    control = [
+        token.content
+        for token in tokenizer.added_tokens_decoder.values()
+        if not token.content.isspace()
+    ]
+    # Without a list of its own the tokenizer guards only what its template happens to name.
+    guarded = copy(tokenizer)
+    guarded.chat_control_tokens = control
+    plain = [
+        {key: value if key == "role" else _unfolded(value, control) for key, value in m.items()}
+        for m in messages
+    ]
+    try:
+        ids = guarded.apply_chat_template(
+            plain, add_generation_prompt=True, return_dict=False, sanitize_control_tokens=True
+        )
+    except ValueError as error:
+        raise InputError(
+            f"Wanted messages that the tokenizer {tokenizer.name_or_path!r} can render, but: {error}. "
+            "Word them differently."
+        ) from error
+    return list(ids)
+
+
+def _unfolded(text: str, control: Sequence[str]) -> str:
+    """Return the text as a tokenizer's normaliser might see it, where that spells a control token."""
+    folded = unicodedata.normalize("NFKC", text)
+    hidden = any(folded.count(token) > text.count(token) for token in control)
+    return folded if hidden else text
+
+
+def _ends_open(
+    tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], opener: tuple[int, ...]
+) -> bool:
+    """Say whether nothing but white space follows an opener at the end of the ids."""
+    end = len(ids)
+    while end > 0 and not str(tokenizer.decode([ids[end - 1]])).strip():
+        end -= 1
+    return tuple(ids[max(0, end - len(opener)) : end]) == opener
+
+
+def _check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
+    if tokenizer.padding_side != "left":
+        raise ModelError(
+            f"Wanted a tokenizer with padding_side 'left', got {tokenizer.padding_side!r}. "
+            "Set tokenizer.padding_side = 'left' and save it again."
+        )
+    if tokenizer.chat_template is None:
+        raise ModelError(
+            f"Wanted a tokenizer with a chat template, got {tokenizer.name_or_path!r} without one. "
+            "Use an instruction-tuned model, or set tokenizer.chat_template."
+        )
+
+
+def _check_messages(messages: Sequence[Mapping[str, str]]) -> None:
+    for message in messages:
+        if not {"role", "content"} <= message.keys() <= _KEYS:
+            raise InputError(
+                "Wanted messages with the keys role and content, and name if need be, got "
+                f"{', '.join(sorted(message)) or 'none'}. Name the keys so."
+            )
+        if message["role"] not in ROLES:
+            raise InputError(
+                f"Wanted a role among {', '.join(ROLES)}, got {message['role']!r}. Use one of them."
+            )
+    if not messages or not messages[-1]["content"].strip():
+        raise InputError("Wanted a prompt, got an empty one. Write a question.")

@@ -1,0 +1,1 @@
+"""Objectives, optimisers and the loop that runs them."""

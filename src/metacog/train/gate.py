@@ -1,0 +1,111 @@
+"""Trains the gate on the base's own shortest right rollouts; base and layer stay as they are."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from metacog.config.run import RunConfig
+from metacog.decode.collect import Rollout
+from metacog.losses.answer import answer_loss
+from metacog.losses.report import LossReport
+from metacog.model.bundle import MetacogModel
+from metacog.model.gate import FeedbackGate, GateShape
+from metacog.records import Generation
+from metacog.train.gated import gated, read_prompts, reply_batch, reply_logits
+from metacog.train.loop import StepResult
+from metacog.train.optim import Group, Optimizers
+
+
+def gate_shape(model: MetacogModel, config: RunConfig) -> GateShape:
+    """Return the shape of a gate for this model; without an index it sits on the middle block."""
+    assert model.reader is not None, "a gate needs a layer that reads the prompt."
+    layer, feedback = model.reader.layer.shape, config.feedback
+    index = len(model.base.blocks) // 2 if feedback.layer is None else feedback.layer
+    return GateShape(
+        hidden=model.base.hidden,
+        inputs=layer.proj_dim + layer.num_plans + 1,
+        layer=index,
+        site=feedback.site,
+        switch=feedback.switch,
+        strength=feedback.strength,
+    )
+
+
+def shortest_right(rollouts: Iterable[Rollout]) -> list[Generation]:
+    """Return for each question its right rollout with the fewest tokens; none where none is right."""
+    best: dict[str, Generation] = {}
+    for rollout in rollouts:
+        if not rollout.correct or not rollout.generation.finished:
+            continue
+        known = best.get(rollout.question.id)
+        if known is None or rollout.generation.spend < known.spend:
+            best[rollout.question.id] = rollout.generation
+    return list(best.values())
+
+
+class GateTraining:
+    """The objective `gate`: cross-entropy on replies, with only the gate learning."""
+
+    is_finished = False
+
+    def __init__(
+        self,
+        model: MetacogModel,
+        feedback: FeedbackGate,
+        config: RunConfig,
+        *,
+        train: Sequence[Generation],
+        validation: Sequence[Generation],
+    ) -> None:
+        assert model.reader is not None
+        self.model = MetacogModel(model.base, model.reader, feedback, model.decoding)
+        self._config, self._train, self._validation = config, train, validation
+        for module in (model.base.model, model.reader.layer):
+            module.requires_grad_(False)
+        group = Group("gate", list(feedback.parameters()), config.run.learning_rate)
+        self.optimizers = Optimizers([group])
+
+    def batches(self, start: int) -> Iterator[list[Generation]]:
+        """Yield random replies of like length, for ever."""
+        step, size = start, self._config.run.batch
+        ordered = sorted(self._train, key=lambda reply: len(reply.steps))
+        while True:
+            generator = torch.Generator().manual_seed(self._config.run.seed * 1_000_003 + step)
+            last = max(1, len(ordered) - size + 1)
+            first = int(torch.randint(last, (1,), generator=generator))
+            yield ordered[first : first + size]
+            step += 1
+
+    @contextmanager
+    def step(self, batch: Sequence[Generation]) -> Iterator[StepResult]:
+        """Give the cross-entropy of a batch of replies, the gate on until the gradient is taken."""
+        assert self.model.gate is not None
+        self.model.gate.train()
+        with self._report(batch) as report:
+            values = {"train/loss_answer": float(report.mean().detach()), **report.values()}
+            yield StepResult(report.mean(), values, int(report.count))
+
+    @torch.no_grad()
+    def evaluate(self) -> Mapping[str, float]:
+        """Return the cross-entropy of validation replies with the gate on."""
+        assert self.model.gate is not None
+        self.model.gate.eval()
+        size = self._config.run.batch
+        whole: LossReport | None = None
+        for first in range(0, len(self._validation), size):
+            with self._report(self._validation[first : first + size]) as report:
+                whole = report if whole is None else whole + report
+        return {} if whole is None else {"eval/validation/loss_answer": float(whole.mean())}
+
+    def save(self, directory: Path) -> None:
+        """Write layer and gate."""
+        self.model.save_layer(directory)
+
+    @contextmanager
+    def _report(self, replies: Sequence[Generation]) -> Iterator[LossReport]:
+        batch = reply_batch(replies, self.model.base.pad_id)
+        reading = read_prompts(self.model, batch.prompts)
+        with gated(self.model, reading, batch.thinking):
+            yield answer_loss(*reply_logits(self.model, batch))

@@ -1,0 +1,119 @@
+"""Parameter groups, optimisers and the learning rate's course."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters that learn at one rate, under the name that logs show."""
+
+    name: str
+    parameters: Sequence[nn.Parameter]
+    learning_rate: float
+    weight_decay: float = 0.0
+    matrices: bool = False
+    """Weight matrices learned by Muon instead of AdamW."""
+
+
+class Optimizers:
+    """Muon for matrices, AdamW for all else, under one course of the learning rate.
+
+    Muon: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"; updates
+    are scaled to AdamW's root mean square (Liu et al. 2025, "Muon is scalable for LLM training").
+    """
+
+    def __init__(self, groups: Sequence[Group]) -> None:
+        self._parts: list[torch.optim.Optimizer] = []
+        self._rates: list[float] = []
+        self.groups = tuple(groups)
+        for group in groups:
+            parameters = list(group.parameters)
+            if group.matrices:
+                self._parts.append(
+                    torch.optim.Muon(
+                        parameters,
+                        lr=group.learning_rate,
+                        weight_decay=group.weight_decay,
+                        adjust_lr_fn="match_rms_adamw",
+                    )
+                )
+            else:
+                self._parts.append(
+                    torch.optim.AdamW(
+                        parameters,
+                        lr=group.learning_rate,
+                        weight_decay=group.weight_decay,
+                        betas=(0.9, 0.95),
+                    )
+                )
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """All parameters that learn."""
+        return [parameter for group in self.groups for parameter in group.parameters]
+
+    def step(self, factor: float) -> None:
+        """Move the parameters at `factor` times their learning rates and forget the gradients."""
+        for part, group in zip(self._parts, self.groups, strict=True):
+            for settings in part.param_groups:
+                settings["lr"] = group.learning_rate * factor
+            part.step()
+            part.zero_grad(set_to_none=True)
+
+    def rates(self, factor: float) -> dict[str, float]:
+        """Return the learning rate of each group by event name."""
+        return {
+            f"train/learning_rate/{group.name}": group.learning_rate * factor
+            for group in self.groups
+        }
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return the optimisers' state as tensors by group, parameter and key."""
+        return {
+            f"{group.name}/{index}/{key}": torch.as_tensor(value).detach().clone()
+            for part, group in zip(self._parts, self.groups, strict=True)
+            for index, parameter in enumerate(group.parameters)
+            for key, value in part.state[parameter].items()
+        }
+
+    def load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Take up a state that `tensors` returned for the same groups."""
+        for part, group in zip(self._parts, self.groups, strict=True):
+            for index, parameter in enumerate(group.parameters):
+                prefix = f"{group.name}/{index}/"
+                part.state[parameter] = {
+                    name.removeprefix(prefix): value.clone()
+                    for name, value in tensors.items()
+                    if name.startswith(prefix)
+                }
+
+
+def course(step: int, steps: int, *, warmup: int, decay: float) -> float:
+    """Return the factor of the learning rate at a step: up, level, and down to zero.
+
+        min(1, (step + 1) / warmup, (steps - step) / (decay * steps))
+
+    Args:
+        step: Steps done.
+        steps: Steps in all.
+        warmup: Steps over which the rate rises.
+        decay: Last share of the steps, over which it falls.
+    """
+    rising = (step + 1) / warmup if warmup else 1.0
+    falling = (steps - step) / (decay * steps) if decay else 1.0
+    return max(0.0, min(1.0, rising, falling))
+
+
+def matrices_and_rest(
+    named: Iterable[tuple[str, nn.Parameter]],
+) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Split parameters into matrices inside blocks and all else: embeddings, norms, biases."""
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for name, parameter in named:
+        (matrices if parameter.ndim == 2 and "embed" not in name else rest).append(parameter)
+    return matrices, rest

@@ -1,0 +1,151 @@
+"""Trains a small base from scratch on traces of verifiable questions."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import count, islice
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch._dynamo import config as dynamo
+from torch.nn.functional import cross_entropy
+
+from metacog.config.objective import PretrainObjective, PretrainStage
+from metacog.config.run import RunConfig
+from metacog.data.collate import TokenBatch, left_padded
+from metacog.data.tasks.corpus import Corpus, CorpusMix, bucketed
+from metacog.data.tasks.families import FAMILIES
+from metacog.data.tasks.questions import stream_questions
+from metacog.data.tasks.splits import Split
+from metacog.data.tasks.traces import choose_plan, think
+from metacog.model.base import load_base
+from metacog.model.scratch import untrained_base
+from metacog.text.tokenizer import Tokenizer, build_tokenizer
+from metacog.train.loop import StepResult
+from metacog.train.optim import Group, Optimizers, matrices_and_rest
+
+_VOCABULARY_SEED = 1
+_STAGE_STRIDE = 1000
+"""Distance between the seeds of two stages."""
+
+
+class Pretraining:
+    """The objective `pretrain`: cross-entropy on thinking and answers, Muon on the matrices."""
+
+    is_finished = False
+
+    def __init__(self, config: RunConfig, objective: PretrainObjective) -> None:
+        self._config, self._objective = config, objective
+        torch.manual_seed(config.run.seed)
+        if objective.start is None:
+            self.tokenizer = vocabulary(objective.vocabulary_questions)
+            self.model = untrained_base(self.tokenizer, objective)
+        else:
+            base = load_base(Path(objective.start))
+            assert isinstance(base.tokenizer, Tokenizer)
+            self.tokenizer, self.model = base.tokenizer, base.model.train()
+        matrices, rest = matrices_and_rest(self.model.named_parameters())
+        rate, decay = objective.matrix_learning_rate, config.run.weight_decay
+        self.optimizers = Optimizers(
+            [
+                Group("matrices", matrices, rate, decay, matrices=True),
+                Group("rest", rest, config.run.learning_rate),
+            ]
+        )
+        self._body: Callable[..., Any] = self.model.base_model
+        if objective.compiled:
+            dynamo.recompile_limit = objective.longest // objective.length_step + 1
+            self._body = torch.compile(self._body, dynamic=False)
+
+    def batches(self, start: int) -> Iterator[TokenBatch]:
+        """Yield batches of rows of like length, the one of step `start` first."""
+        stages = self._objective.stages
+        ends = [stage.from_step for stage in stages[1:]] + [self._config.run.steps]
+        for place, (stage, end) in enumerate(zip(stages, ends, strict=True)):
+            if end > start:
+                skipped = max(0, start - stage.from_step)
+                length = end - stage.from_step
+                yield from islice(self._stage(place), skipped, length)
+
+    @contextmanager
+    def step(self, batch: TokenBatch) -> Iterator[StepResult]:
+        """Give the weighted cross-entropy of a batch."""
+        loss = self._loss(batch)
+        yield StepResult(loss, {"train/loss": float(loss.detach())}, batch.ids.numel())
+
+    @torch.no_grad()
+    def evaluate(self) -> Mapping[str, float]:
+        """Return the mean loss on validation questions."""
+        size = self._objective.chunk // 20
+        batches = self._chunk(Split.VALIDATION, len(self._objective.stages) - 1, 0, size)
+        losses = [float(self._loss(batch)) for batch in batches]
+        return {"eval/validation/loss": sum(losses) / len(losses)} if losses else {}
+
+    def save(self, directory: Path) -> None:
+        """Write a standard model directory."""
+        self.model.save_pretrained(directory)
+        self.tokenizer.save_pretrained(directory)
+
+    def _stage(self, place: int) -> Iterator[TokenBatch]:
+        for index in count():
+            yield from self._chunk(Split.BASE_TRAIN, place, index, self._objective.chunk)
+
+    def _chunk(self, split: Split, place: int, index: int, size: int) -> Iterator[TokenBatch]:
+        seed = self._config.run.seed + _STAGE_STRIDE * place
+        mix = _mix(self._objective, self._objective.stages[place])
+        rows = Corpus(self.tokenizer, mix, split=split, seed=seed).chunk(index, size)
+        shuffled = bucketed(
+            rows,
+            step=self._objective.length_step,
+            longest=self._objective.longest,
+            tokens=self._objective.batch_tokens,
+            rng=Random(f"{seed}/{index}"),
+        )
+        for length, group in shuffled:
+            yield left_padded(group, length, self.tokenizer.pad_token_id)
+
+    def _loss(self, batch: TokenBatch) -> Float[Tensor, ""]:
+        low = self._config.model.precision == "bf16"
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            states = self._body(
+                input_ids=batch.ids,
+                attention_mask=batch.mask,
+                position_ids=batch.positions,
+                use_cache=False,
+            ).last_hidden_state[:, :-1]
+            weights = batch.weights[:, 1:]
+            chosen = weights > 0
+            logits = self.model.get_output_embeddings()(states[chosen])
+        losses = cross_entropy(logits.float(), batch.ids[:, 1:][chosen], reduction="none")
+        return (losses * weights[chosen]).sum() / weights.sum()
+
+
+def vocabulary(per_family: int) -> Tokenizer:
+    """Return the tokenizer built from this many questions of each family and their traces."""
+    rng = Random(_VOCABULARY_SEED)
+    questions: list[list[str]] = []
+    traces: list[str] = []
+    for name in FAMILIES:
+        stream = stream_questions(Split.BASE_TRAIN, seed=_VOCABULARY_SEED, families=[name])
+        drawn = [next(stream) for _ in range(per_family)]
+        questions.append([question.text for question in drawn])
+        for question in drawn:
+            pieces = think(question.lines, choose_plan(question.lines, rng), rng)
+            traces += [piece.text for piece in pieces] + [question.answer]
+    return build_tokenizer(questions, traces)
+
+
+def _mix(objective: PretrainObjective, stage: PretrainStage) -> CorpusMix:
+    weights = {name: stage.family_weights.get(name, 0.0) for name in FAMILIES}
+    direct = stage.direct_families
+    return CorpusMix(
+        family_weights=weights if any(weights.values()) else dict.fromkeys(FAMILIES, 1.0),
+        level_weights=objective.level_weights,
+        direct_families=None if direct is None else frozenset(direct),
+        cut_share=objective.cut_share,
+        cut_at_line_share=objective.cut_at_line_share,
+        cut_answer_weight=objective.cut_answer_weight,
+    )

@@ -1,0 +1,63 @@
+"""From features to thresholds that are saved with the layer."""
+
+import math
+
+import numpy as np
+import torch
+
+from metacog.cli.operating import set_operating_point, trace_points
+from metacog.model.bundle import load_model
+from metacog.train.features import Features
+
+
+def features_of(model, lengths: list[int]) -> Features:
+    """Return traces with a point every four tokens, right from the second point on."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (len(model.base.blocks), model.base.hidden)
+    used = [float(4 * place) for length in lengths for place in range(length)]
+    prompt = [row for row, length in enumerate(lengths) for _ in range(length)]
+    num, points = len(lengths), len(used)
+    return Features(
+        prompt_states=torch.randn(num, *shape, generator=generator).half(),
+        need=torch.full((num,), 4.0),
+        natural=torch.tensor([4.0 * (length - 1) for length in lengths]),
+        closed=torch.ones(num, dtype=torch.bool),
+        family=torch.zeros(num, dtype=torch.long),
+        level=torch.zeros(num, dtype=torch.long),
+        prompt_length=torch.full((num,), 5),
+        question=torch.arange(num),
+        plan=torch.full((num,), -1),
+        point_states=torch.randn(points, *shape, generator=generator).half(),
+        prompt=torch.tensor(prompt),
+        used=torch.tensor(used),
+        line_end=torch.tensor([tokens > 0 for tokens in used]),
+        needed=torch.tensor([max(0.0, 4.0 - tokens) for tokens in used]),
+        ready=torch.tensor([0.0 if tokens == 0 else 1.0 for tokens in used]),
+        hope=torch.ones(points),
+    )
+
+
+def test_points_are_laid_out_a_row_for_each_trace(tiny_model) -> None:
+    features = features_of(tiny_model, [3, 5])
+    points = trace_points(tiny_model, features)
+    assert points.used.tolist() == [[0, 4, 8, math.inf, math.inf], [0, 4, 8, 12, 16]]
+    assert points.valid.sum(axis=1).tolist() == [3, 5]
+    assert points.reread[:, 0].tolist() == [False, False]
+    layer = tiny_model.reader.layer
+    one = layer.reread(features.point_states[4:5].float(), features.used[4:5])
+    assert np.isclose(points.ready[1, 1], one.ready_raw.sigmoid().item(), atol=1e-5)
+    assert np.isclose(points.needed[1, 1], one.needed.item(), rtol=1e-4)
+
+
+def test_thresholds_are_saved_and_hold_after_loading(tiny_model, tmp_path) -> None:
+    tiny_model.save_layer(tmp_path)
+    features = features_of(tiny_model, [6, 9, 12])
+    point = set_operating_point(tiny_model.base.path, tmp_path, features, margin=0.0)
+    # Every trace is right from 4 tokens on, so almost all of it can be saved at no loss.
+    assert point.accuracy == point.uncapped_accuracy == 1.0
+    assert point.think_tokens < point.uncapped_think_tokens
+    loaded = load_model(tiny_model.base.path, layer=tmp_path)
+    assert loaded.reader is not None
+    blob = loaded.reader.calibration
+    assert blob.confident_threshold == point.thresholds.confident
+    assert blob.budget_scale == point.thresholds.budget_scale

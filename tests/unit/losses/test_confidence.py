@@ -1,0 +1,47 @@
+import math
+
+import pytest
+import torch
+
+from metacog.losses.confidence import confidence_loss
+
+RAW = torch.tensor([[2.0], [-1.0], [0.5]])
+CORRECT, KNOWN = torch.tensor([1.0, 0.25, torch.nan]), torch.tensor([True, True, False])
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def surprise(logit: float, label: float) -> float:
+    p = sigmoid(logit)
+    return -(label * math.log(p) + (1 - label) * math.log(1 - p))
+
+
+def test_hard_and_soft_labels_by_hand() -> None:
+    report = confidence_loss(RAW, CORRECT, KNOWN)
+    assert report.total.item() == pytest.approx(surprise(2, 1) + surprise(-1, 0.25), rel=1e-5)
+    brier = ((sigmoid(2) - 1) ** 2 + (sigmoid(-1) - 0.25) ** 2) / 2
+    assert report.values() == pytest.approx({"metacog/confidence/brier": brier}, rel=1e-5)
+
+
+def test_experts_learn_the_same_label_and_do_not_enter_the_brier_score() -> None:
+    experts = torch.tensor([[[0.0], [3.0]]]).expand(3, 2, 1)
+    report = confidence_loss(RAW, CORRECT, KNOWN, experts=experts, per_layer_weight=0.5)
+    wanted = surprise(2, 1) + surprise(-1, 0.25)
+    wanted += 0.5 * sum((surprise(0, y) + surprise(3, y)) / 2 for y in (1, 0.25))
+    assert report.total.item() == pytest.approx(wanted, rel=1e-5)
+    assert report.values() == confidence_loss(RAW, CORRECT, KNOWN).values()
+
+
+@pytest.mark.parametrize("label", [-0.1, 1.5, torch.nan])
+def test_a_label_that_is_no_probability_is_refused(label) -> None:
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        confidence_loss(RAW, torch.tensor([1.0, label, 0.0]), KNOWN)
+
+
+def test_a_missing_label_that_is_nan_leaves_gradients_finite() -> None:
+    raw = RAW.clone().requires_grad_()
+    confidence_loss(raw, CORRECT, KNOWN).total.backward()
+    assert raw.grad is not None
+    assert raw.grad.squeeze(-1).tolist() == pytest.approx([sigmoid(2) - 1, sigmoid(-1) - 0.25, 0])

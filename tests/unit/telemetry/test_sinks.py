@@ -1,0 +1,133 @@
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from metacog.errors import ConfigError, SinkError
+from metacog.telemetry.events import Event, EventKind, encode
+from metacog.telemetry.reader import read_events
+from metacog.telemetry.sinks import JsonlSink, MultiSink, Sink, open_sinks
+
+
+def event(step: int) -> Event:
+    return Event(time=float(step), run="r", step=step, kind=EventKind.LOG, data={"message": "m"})
+
+
+class ListSink:
+    """Keeps what it takes; fails from the event of step `fails_at` on."""
+
+    def __init__(self, fails_at: int | None = None, error: Exception | None = None) -> None:
+        self.events: list[Event] = []
+        self.is_closed = False
+        self._fails_at = fails_at
+        self._error = OSError("disk full") if error is None else error
+
+    def write(self, event: Event) -> None:
+        if self._fails_at is not None and event.step >= self._fails_at:
+            raise self._error
+        self.events.append(event)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def test_each_event_is_on_disk_as_soon_as_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "events.jsonl"
+    sink = JsonlSink(path)
+    for step in (1, 2):
+        sink.write(event(step))
+        lines = path.read_text().splitlines()
+        assert [json.loads(line)["step"] for line in lines] == list(range(1, step + 1))
+    sink.close()
+
+
+def test_a_second_sink_appends(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    for step in (1, 2):
+        sink = JsonlSink(path)
+        sink.write(event(step))
+        sink.close()
+    assert read_events(path) == [event(1), event(2)]
+
+
+@pytest.mark.parametrize("torn", ["", "{", encode(event(9)), "x" * 200_000])
+def test_a_torn_line_is_cut_off_before_the_next(tmp_path: Path, torn: str) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text(f"{encode(event(1))}\n{torn}")
+    sink = JsonlSink(path)
+    sink.write(event(2))
+    sink.close()
+    assert path.read_text() == f"{encode(event(1))}\n{encode(event(2))}\n"
+
+
+def test_a_file_of_one_torn_line_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"v":1')
+    sink = JsonlSink(path)
+    sink.write(event(1))
+    sink.close()
+    assert path.read_text() == f"{encode(event(1))}\n"
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), SinkError("disk full")])
+def test_a_failing_sink_is_reported_once_and_dropped(error: Exception) -> None:
+    bad, good = ListSink(fails_at=2, error=error), ListSink()
+    sinks = MultiSink({"bad": bad, "good": good})
+    for step in (1, 2, 3):
+        sinks.write(event(step))
+    assert [(e.step, e.kind) for e in good.events] == [
+        (1, EventKind.LOG),
+        (2, EventKind.LOG),
+        (2, EventKind.ALERT),
+        (3, EventKind.LOG),
+    ]
+    assert "bad" in str(good.events[2].data["message"])
+    assert "disk full" in str(good.events[2].data["message"])
+    assert [e.step for e in bad.events] == [1]
+    assert sinks.names == ("good",)
+
+
+def test_training_goes_on_without_any_sink(caplog: pytest.LogCaptureFixture) -> None:
+    sinks = MultiSink({"only": ListSink(fails_at=1)})
+    with caplog.at_level(logging.WARNING):
+        sinks.write(event(1))
+        sinks.write(event(2))
+    assert sinks.names == ()
+    assert len(caplog.records) == 1
+    assert "No sink is left" in caplog.text
+
+
+def test_two_failures_at_once_are_two_alerts() -> None:
+    good = ListSink()
+    sinks = MultiSink({"a": ListSink(fails_at=1), "good": good, "b": ListSink(fails_at=1)})
+    sinks.write(event(1))
+    assert [e.data.get("sink") for e in good.events] == [None, "a", "b"]
+
+
+def test_a_mistake_of_ours_is_not_swallowed() -> None:
+    sinks = MultiSink({"wrong": ListSink(fails_at=1, error=KeyError("bug"))})
+    with pytest.raises(KeyError):
+        sinks.write(event(1))
+
+
+def test_close_reaches_every_sink() -> None:
+    sinks = [ListSink(), ListSink()]
+    MultiSink({"a": sinks[0], "b": sinks[1]}).close()
+    assert [sink.is_closed for sink in sinks] == [True, True]
+
+
+def test_the_named_sinks_are_opened(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    sinks = open_sinks(("jsonl", "console"), events_path=path, num_steps=10)
+    assert sinks.names == ("jsonl", "console")
+    assert isinstance(sinks, Sink)
+    sinks.write(event(1))
+    sinks.close()
+    assert read_events(path) == [event(1)]
+
+
+def test_a_tracker_that_is_not_there_names_its_extra(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"metacog\[track\]"):
+        open_sinks(("jsonl", "wandb"), events_path=tmp_path / "events.jsonl")
+    assert list(tmp_path.iterdir()) == []

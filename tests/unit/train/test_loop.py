@@ -1,0 +1,206 @@
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from metacog.config.run import TrainingConfig
+from metacog.errors import RunError
+from metacog.telemetry.events import Event, EventKind
+from metacog.telemetry.recorder import Recorder
+from metacog.telemetry.rundir import RunDir
+from metacog.train.loop import StepResult, fit, save
+from metacog.train.optim import Group, Optimizers
+
+
+class Memory:
+    """A sink that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def write(self, event: Event) -> None:
+        self.events.append(event)
+
+    def close(self) -> None:
+        """Nothing was opened."""
+
+
+class Quadratic:
+    """Descends to 3, 3 and notes what the loop does."""
+
+    def __init__(self, *, broken_at: int | None = None, finished_at: int | None = None) -> None:
+        self.weight = nn.Parameter(torch.zeros(2))
+        self.optimizers = Optimizers([Group("weight", [self.weight], 0.1)])
+        self.seen: list[int] = []
+        self.broken_at, self.finished_at = broken_at, finished_at
+        self.open = 0
+
+    @property
+    def is_finished(self) -> bool:
+        return self.finished_at is not None and len(self.seen) >= self.finished_at
+
+    def batches(self, start: int) -> Iterator[int]:
+        yield from count(start)
+
+    @contextmanager
+    def step(self, batch: int) -> Iterator[StepResult]:
+        self.seen.append(batch)
+        loss = (self.weight - 3).square().sum()
+        if batch == self.broken_at:
+            loss = loss * self.broken()
+        self.open += 1
+        yield StepResult(loss, {"train/loss": float(loss.detach())}, 4)
+        assert self.weight.grad is not None, "what was hooked in is gone before the backward pass"
+        self.open -= 1
+
+    def broken(self) -> torch.Tensor:
+        return torch.tensor(torch.nan)
+
+    def evaluate(self) -> Mapping[str, float]:
+        return {"eval/validation/loss": float((self.weight.detach() - 3).square().sum())}
+
+    def save(self, directory: Path) -> None:
+        (directory / "weight.txt").write_text(repr(self.weight.tolist()), encoding="utf-8")
+
+
+class BrokenGradient(Quadratic):
+    """Has a finite loss whose gradient is not."""
+
+    def broken(self) -> torch.Tensor:
+        return 1 + (self.weight - self.weight.detach()).sum().sqrt()
+
+
+def config_of(**changes: object) -> TrainingConfig:
+    settings = {"steps": 25, "warmup": 0, "decay": 0.0, "save_interval": 10, "eval_interval": 6}
+    return TrainingConfig.model_validate({**settings, **changes})
+
+
+def run(objective: Quadratic, path: Path, **changes: object) -> tuple[int, list[Event]]:
+    memory = Memory()
+    recorder = Recorder("test", memory)
+    start = int(str(changes.pop("start", 0)))
+    config = config_of(**changes)
+    steps = fit(objective, config, run=RunDir(path), recorder=recorder, start=start)
+    return steps, memory.events
+
+
+def steps_of(events: list[Event], kind: EventKind) -> list[int]:
+    return [event.step for event in events if event.kind is kind]
+
+
+def test_saves_and_evaluates_exactly_where_the_interval_divides_the_step(tmp_path: Path) -> None:
+    steps, events = run(Quadratic(), tmp_path)
+    assert steps == 25
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-20", "final"]
+    assert steps_of(events, EventKind.EVAL) == [6, 12, 18, 24]
+    assert steps_of(events, EventKind.CHECKPOINT) == [10, 20, 25]
+    assert steps_of(events, EventKind.METRICS) == [10, 20, 25]
+    paths = [str(e.data["path"]) for e in events if e.kind is EventKind.CHECKPOINT]
+    names = ("checkpoint-10", "checkpoint-20", "final")
+    assert paths == [str((tmp_path / name).absolute()) for name in names]
+
+
+def test_a_checkpoint_holds_the_weights_of_its_step(tmp_path: Path) -> None:
+    run(Quadratic(), tmp_path)
+    short, ten = Quadratic(), tmp_path / "short"
+    run(short, ten, steps=10, save_interval=1000)
+    saved = (tmp_path / "checkpoint-10" / "weight.txt").read_text(encoding="utf-8")
+    assert saved == repr(short.weight.tolist())
+    assert [p.name for p in ten.iterdir()] == ["final"]
+
+
+def test_the_loss_falls_and_metrics_hold_rate_norm_and_speed(tmp_path: Path) -> None:
+    objective = Quadratic()
+    _, events = run(objective, tmp_path)
+    metrics = [event.data for event in events if event.kind is EventKind.METRICS]
+    losses = [float(str(values["train/loss"])) for values in metrics]
+    assert losses == sorted(losses, reverse=True)
+    for values in metrics:
+        assert values["train/learning_rate/weight"] == pytest.approx(0.1)
+        assert float(str(values["train/grad_norm"])) > 0
+        assert float(str(values["perf/tokens_per_s"])) > 0
+    assert objective.open == 0
+
+
+def test_the_rate_follows_its_course(tmp_path: Path) -> None:
+    _, events = run(Quadratic(), tmp_path, steps=20, warmup=0, decay=1.0)
+    rates = [
+        float(str(e.data["train/learning_rate/weight"]))
+        for e in events
+        if e.kind is EventKind.METRICS
+    ]
+    assert rates == pytest.approx([0.1 * 11 / 20, 0.1 * 1 / 20])
+
+
+def test_gradients_are_clipped_and_their_norm_is_logged_before(tmp_path: Path) -> None:
+    class Clipped(Quadratic):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norms: list[float] = []
+
+        @contextmanager
+        def step(self, batch: int) -> Iterator[StepResult]:
+            with super().step(batch) as result:
+                yield result
+            assert self.weight.grad is not None
+            self.norms.append(float(self.weight.grad.norm()))
+
+    objective = Clipped()
+    _, events = run(objective, tmp_path, steps=1, clip=0.5)
+    assert objective.norms == pytest.approx([0.5], rel=1e-4)
+    logged = next(e.data["train/grad_norm"] for e in events if e.kind is EventKind.METRICS)
+    assert logged == pytest.approx(6 * 2**0.5, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"), [(Quadratic, "finite loss"), (BrokenGradient, "finite gradient")]
+)
+def test_what_is_not_finite_stops_the_run_before_a_weight_changes(
+    tmp_path: Path, kind: type[Quadratic], what: str
+) -> None:
+    objective, sound = kind(broken_at=4), Quadratic()
+    run(sound, tmp_path / "sound", steps=4, save_interval=1000)
+    with pytest.raises(RunError, match=f"{what}.*step 5"):
+        run(objective, tmp_path / "broken", save_interval=3)
+    assert objective.weight.tolist() == sound.weight.tolist()
+    assert [p.name for p in (tmp_path / "broken").iterdir()] == ["checkpoint-3"]
+
+
+def test_an_objective_that_has_finished_stops_early_and_is_saved(tmp_path: Path) -> None:
+    objective = Quadratic(finished_at=7)
+    steps, events = run(objective, tmp_path)
+    assert steps == 7
+    assert objective.seen == list(range(7))
+    assert [p.name for p in tmp_path.iterdir()] == ["final"]
+    assert steps_of(events, EventKind.CHECKPOINT) == [7]
+
+
+def test_a_later_start_goes_on_with_the_batch_of_its_step(tmp_path: Path) -> None:
+    objective = Quadratic()
+    steps, events = run(objective, tmp_path, start=18)
+    assert steps == 25
+    assert objective.seen == list(range(18, 25))
+    assert steps_of(events, EventKind.CHECKPOINT) == [20, 25]
+
+
+def test_a_save_that_breaks_leaves_nothing_behind(tmp_path: Path) -> None:
+    class Torn(Quadratic):
+        def save(self, directory: Path) -> None:
+            super().save(directory)
+            raise OSError("no space left")
+
+    memory = Memory()
+    with pytest.raises(OSError, match="no space"):
+        save(Torn(), tmp_path / "checkpoint-10", Recorder("test", memory), 10)
+    assert list(tmp_path.iterdir()) == []
+    assert memory.events == []
+
+
+def test_a_checkpoint_is_never_overwritten(tmp_path: Path) -> None:
+    run(Quadratic(), tmp_path)
+    with pytest.raises(RunError, match="exists"):
+        run(Quadratic(), tmp_path)
