@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TESTS := tests
+# Two workers share the cores; more threads would only wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: run test check faults slow nano results clean
 
@@ -12,20 +14,20 @@ run: $(INSTALLED)  ## train a layer on nano, measure it, answer questions
 	$(BIN)/metacog demo
 
 test: $(INSTALLED)  ## every test but the slow ones
-	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu" $(TESTS)
+	$(PYTEST) -n 2 -m "not slow and not gpu" $(TESTS)
 
 check: $(INSTALLED)  ## format, lint, types, import law, fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not slow and not gpu" tests/contracts tests/unit
+	$(PYTEST) -m "not slow and not gpu" tests/contracts tests/unit
 
 faults: $(INSTALLED)  ## kill, tear and fill the disk, then look at what is left
-	$(BIN)/python -m pytest --timeout 3600 tests/faults
+	$(PYTEST) --timeout 3600 tests/faults
 
 slow: $(INSTALLED)  ## tests that take minutes
-	$(BIN)/python -m pytest --timeout 3600 -m "slow and not gpu" $(TESTS)
+	$(PYTEST) --timeout 3600 -m "slow and not gpu" $(TESTS)
 
 nano: $(INSTALLED)  ## train the bundled base again, into runs/nano-anneal/final
 	$(BIN)/metacog train recipes/nano.yaml

@@ -54,10 +54,14 @@ def test_a_gate_that_is_always_on_covers_all_of_think(
 
 
 def test_a_learned_gate_covers_the_share_that_a_full_pass_finds(
-    tiny_model: MetacogModel, tiny_prompts: Sequence[tuple[int, ...]]
+    make_tiny_model: Callable[..., MetacogModel], tiny_prompts: Sequence[tuple[int, ...]]
 ) -> None:
-    for reply in replies_of(tiny_model, tiny_prompts):
-        logits = switch_logits(tiny_model, reply)
+    model = make_tiny_model()
+    assert model.gate is not None
+    with torch.no_grad():
+        model.gate.switch.bias.fill_(-2.0)
+    for reply in replies_of(model, tiny_prompts):
+        logits = switch_logits(model, reply)
         assert float(logits.abs().min()) > 1e-3, "a token too close to call: choose another seed"
         on = (logits > 0).float()
         assert reply.gate is not None
