@@ -29,14 +29,16 @@ faults: $(INSTALLED)  ## kill, tear and fill the disk, then look at what is left
 slow: $(INSTALLED)  ## tests that take minutes
 	$(PYTEST) --timeout 3600 -m "slow and not gpu" $(TESTS)
 
-nano: $(INSTALLED)  ## train the bundled base again, into runs/nano-anneal/final
+nano: $(INSTALLED)  ## train the bundled base again, into runs/nano-finish/final
 	$(BIN)/metacog train recipes/nano.yaml
 	$(BIN)/metacog train recipes/nano-anneal.yaml
+	$(BIN)/metacog train recipes/nano-finish.yaml
 
-results: $(INSTALLED)  ## measure what ships: JSON and rows under work/results
+results: $(INSTALLED)  ## measure what ships again: docs/results.json, and its rows and report
 	mkdir -p work/results
 	$(BIN)/metacog eval nano --n 1000 --seeds 0 --seeds 1 --seeds 2 \
-		--rows work/results/rows.jsonl --json > work/results/eval.json
+		--rows work/results/rows.jsonl --report work/results/report --json > work/results/eval.json
+	mv work/results/eval.json docs/results.json
 
 clean:  ## remove the environment and caches; runs stay
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

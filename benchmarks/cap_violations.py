@@ -2,8 +2,9 @@
 
     python benchmarks/cap_violations.py --generations 10000
 
-Prints JSON. A violation is a reply that spends more THINK tokens than its enforced budget, holds
-another number of closers than one, or leaves less than the answer reserve.
+Prints JSON. THINK ends where the closer's ids first stand among the emitted ids. A violation is a
+reply whose THINK is longer than the lowest cap it had or than its report says, holds another number
+of closers than one, or leaves less than the answer reserve.
 """
 
 import argparse
@@ -17,8 +18,9 @@ from metacog.data.tasks.questions import stream_questions
 from metacog.data.tasks.splits import Split
 from metacog.decode.engine import Engine
 from metacog.decode.settings import engine_settings, request_for
+from metacog.eval.violations import think_length, violations
 from metacog.model.bundle import MetacogModel, load_model
-from metacog.records import Generation, Request, Segment
+from metacog.records import Generation, Request
 from metacog.text.render import render
 
 BUDGETS = (None, -1, 0, 1, 2, 7, 16, 33, 64, 128, 1000)
@@ -42,20 +44,12 @@ def requests(model: MetacogModel, count: int, seed: int) -> list[Request]:
     return made
 
 
-def violations(reply: Generation, close: int, reserve: int, limit: int) -> list[str]:
+def wrongs(reply: Generation, close: tuple[int, ...], reserve: int, limit: int) -> list[str]:
     """Return what is wrong with a reply."""
-    wrong = []
-    budget = reply.budget
-    if len(reply.think) != budget.used:
-        wrong.append("used is not what was written")
-    if budget.enforced is not None and budget.used > budget.enforced:
-        wrong.append("over the cap")
-    closers = sum(step.segment is Segment.CLOSE for step in reply.steps)
-    if closers != 1 or sum(step.token == close for step in reply.steps) != 1:
-        wrong.append("not exactly one closer")
-    if budget.used + 1 + min(reserve, limit - 1) > limit:
-        wrong.append("answer reserve not kept")
-    return wrong
+    room = max(0, limit - len(close) - reserve)
+    length = think_length([step.token for step in reply.steps], close)
+    miscounted = ["used is not what was written"] if length != reply.budget.used else []
+    return violations(reply, close, room=room) + miscounted
 
 
 def main() -> None:
@@ -67,7 +61,7 @@ def main() -> None:
     arguments = parser.parse_args()
     model = load_model(arguments.model)
     reserve = model.decoding.budget.answer_reserve
-    (close,) = model.base.tags.think_close
+    close = model.base.tags.think_close
     counts: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     for chunk in range(0, arguments.generations, CHUNK):
@@ -76,7 +70,7 @@ def main() -> None:
         engine = Engine(model, engine_settings(model, rows=arguments.rows, debug=True))
         for reply in engine.generate(asked.values()):
             counts["generations"] += 1
-            counts.update(violations(reply, close, reserve, asked[reply.request_id].max_new_tokens))
+            counts.update(wrongs(reply, close, reserve, asked[reply.request_id].max_new_tokens))
             reasons[str(reply.budget.close_reason)] += 1
     found = sum(counts.values()) - counts["generations"]
     print(json.dumps({"cap_violations": found, **counts, "close_reasons": reasons}, indent=2))

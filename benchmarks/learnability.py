@@ -22,7 +22,7 @@ from metacog.config import load
 from metacog.data.tasks.families import FAMILIES
 from metacog.data.tasks.questions import Question
 from metacog.data.tasks.splits import Split
-from metacog.train.rollouts import distinct_questions
+from metacog.train.prepare import questions_of
 
 NUM_OPERANDS = 12
 NAMES = tuple(FAMILIES)
@@ -42,9 +42,7 @@ def table(run: Path, split: Split) -> tuple[np.ndarray, Table]:
     """Return inputs and labels of the questions of a split whose need is known."""
     config = load(run / "config.yaml")
     labels = load_file(run / "features" / f"{split}-labels.safetensors")
-    drawn = distinct_questions(
-        split, len(labels["need"]), seed=config.run.seed, families=config.data.tasks
-    )
+    drawn = questions_of(config, split)
     by_hash = {int(question.id[:15], 16): question for question in drawn}
     known = ~np.isnan(labels["need"])
     inputs = [operands(by_hash[int(key)]) for key in labels["question"][known]]

@@ -1,14 +1,17 @@
 """The layer's heads and experts learn from features of a real base's own rollouts."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import pvariance
 
 import pytest
 import torch
 
 from metacog.config import RunConfig, parse
 from metacog.config.decoding import BudgetConfig, DecodingConfig
+from metacog.data.tasks.drawing import draw_questions
 from metacog.data.tasks.families import FAMILIES
 from metacog.data.tasks.splits import Split
 from metacog.decode.collect import roll_out
@@ -29,7 +32,6 @@ from metacog.text.render import render
 from metacog.train.features import Features, extract, joined
 from metacog.train.layer import LayerTraining, layer_shape
 from metacog.train.loop import fit
-from metacog.train.rollouts import distinct_questions
 
 NUM_LAYERS, NUM_PLANS = 3, 4
 SHORT, LONG = 3.0, 18.0
@@ -59,7 +61,7 @@ def configured(**sections: object) -> RunConfig:
 
 def features_of(model: MetacogModel, split: Split, count: int) -> Features:
     """Let the base answer real questions and take the features of what it did."""
-    questions = distinct_questions(split, count, seed=0, families=("chain_sum", "count_bits"))
+    questions = draw_questions(split, count, seed=0, families=("chain_sum", "count_bits"))
     requests = []
     for index, question in enumerate(questions):
         prompt = render(model.base.tokenizer, [{"role": "user", "content": question.text}])
@@ -163,6 +165,38 @@ def test_every_loss_is_logged_and_the_budget_error_counts(data: Data) -> None:
     assert metrics["train/budget_mse"] == pytest.approx(float(error.square().mean()), rel=1e-5)
 
 
+def test_a_step_tells_what_was_used_and_how_the_blocks_differ(data: Data) -> None:
+    training = training_of(data, configured())
+    metrics = metrics_of(training)
+    batch = next(training.batches(0))
+    natural = [float(data.train.natural[row]) for row in batch.prompts]
+    assert metrics["think_tokens_used"] == pytest.approx(sum(natural) / len(natural))
+
+    states = data.train.prompt_states[batch.prompts].float()
+    out = training.layer.read(states, data.train.used[batch.caps])
+    alphas = out.alpha.tolist()
+    flat = [weight for row in alphas for weight in row]
+    entropies = [-sum(weight * math.log(weight) for weight in row) for row in alphas]
+    assert metrics["metacog/alpha/min"] == pytest.approx(min(flat))
+    assert metrics["metacog/alpha/mean"] == pytest.approx(1 / NUM_LAYERS)
+    assert metrics["metacog/alpha/max"] == pytest.approx(max(flat))
+    assert metrics["metacog/alpha/entropy"] == pytest.approx(sum(entropies) / len(entropies))
+
+    agreeing, variances = [], []
+    tokens = training.layer.scale.tokens(out.per_layer["budget_raw_pl"]).squeeze(-1).tolist()
+    for row, budgets in enumerate(tokens):
+        choices = out.per_layer["plan_logits_pl"][row].argmax(1).tolist()
+        chosen = int(out.plan_logits[row].argmax())
+        agreeing.append(choices.count(chosen) / NUM_LAYERS)
+        variances.append(pvariance(budgets))
+    assert 0 < metrics["metacog/plan_agreement"] < 1
+    assert metrics["metacog/plan_agreement"] == pytest.approx(sum(agreeing) / len(agreeing))
+    assert metrics["metacog/budget_variance"] == pytest.approx(
+        sum(variances) / len(variances), rel=1e-4
+    )
+    assert metrics["metacog/budget_variance"] > 0
+
+
 def test_the_plain_budget_target_of_the_requirements_is_that_error(data: Data) -> None:
     config = configured(
         losses={"budget_target": "used"}, metacog={"proj_dim": 8, "per_layer_weight": 0}
@@ -253,3 +287,21 @@ def test_what_was_learned_is_what_is_loaded(
     assert loaded.reader.plans == config.metacog.plans
     states = data.train.prompt_states[:3].float()
     assert torch.equal(loaded.reader.layer.read(states).budget, training.layer.read(states).budget)
+
+
+def test_what_is_saved_is_the_layer_that_did_best_on_validation(
+    data: Data, tiny_directory: Path, tmp_path: Path
+) -> None:
+    training = training_of(data, configured())
+    states = data.train.prompt_states[:3].float()
+    training.evaluate()
+    best = training.layer.read(states).budget
+    with torch.no_grad():
+        for parameter in training.layer.parameters():
+            parameter.normal_(std=9.0)
+    training.evaluate()
+    training.save(tmp_path / "final")
+    loaded = load_model(tiny_directory, layer=tmp_path / "final")
+    assert loaded.reader is not None
+    assert torch.equal(loaded.reader.layer.read(states).budget, best)
+    assert not torch.equal(training.layer.read(states).budget, best)

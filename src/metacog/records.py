@@ -148,7 +148,8 @@ class Step:
     logprob: float
     """Natural logarithm under the model's own distribution at temperature 1."""
     rereading: Rereading | None = None
-    """Present where the layer read again after this token."""
+    """Present where the layer read again after this token, and only in the finished reply: a step
+    that is streamed was yielded before that."""
 
 
 @dataclass(frozen=True)

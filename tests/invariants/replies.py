@@ -129,6 +129,7 @@ def random_features(prompts: int = 6, points: int = 4, **columns: Tensor) -> Fea
         "needed": (need[prompt] - used).clamp(min=0),
         "ready": torch.rand(rows, generator=made),
         "hope": torch.rand(prompts, generator=made)[prompt],
+        "right": torch.zeros(0),
     }
     return Features(**{**known, **columns})
 

@@ -146,7 +146,9 @@ def summed(model: MetacogModel, replies: list[Generation], temperature: float) -
     totals = []
     for reply, logits in zip(replies, forced_logits(model, replies), strict=True):
         answer = torch.tensor(reply.answer).unsqueeze(1)
-        logprobs = (logits[-len(answer) :] / temperature).log_softmax(-1)
+        behind = logits[-len(answer) :].clone()
+        behind[:, [*model.base.tags.think_open, *model.base.tags.think_close]] = -torch.inf
+        logprobs = (behind / temperature).log_softmax(-1)
         totals.append(logprobs.gather(1, answer).sum())
     return torch.stack(totals)
 

@@ -137,8 +137,12 @@ def test_revisions_only_lower(replies: dict[int, Generation]) -> None:
         assert report.used <= min([ROOM, *(limit for limit in chain if limit is not None)])
 
 
-def test_every_way_to_close_was_seen(on_lines: dict[int, Generation]) -> None:
-    reasons = {reply.budget.close_reason for reply in on_lines.values()}
+def test_every_way_to_close_was_seen(
+    model: MetacogModel, requests: list[Request], on_lines: dict[int, Generation]
+) -> None:
+    unread = answered(model, requests, settings(rows=16, reread=RereadSettings(schedule="none")))
+    every = [*unread.values(), *on_lines.values()]
+    reasons = {reply.budget.close_reason for reply in every}
     assert reasons == set(CloseReason)
     kinds = {r.kind for reply in on_lines.values() for r in reply.budget.revisions}
     assert kinds == set(RevisionKind)

@@ -85,6 +85,10 @@ def test_unknown_hope_is_left_out_of_the_mean(tiny_model: MetacogModel) -> None:
     assert logged == pytest.approx(float(expected.detach()), abs=1e-5)
 
 
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
 def test_one_unknown_need_changes_only_the_known_ones_share(tiny_model: MetacogModel) -> None:
     """The mean over five prompts of six is the mean of those five alone."""
     need = random_features().need.clone()
@@ -92,7 +96,7 @@ def test_one_unknown_need_changes_only_the_known_ones_share(tiny_model: MetacogM
     some = training_on(tiny_model, random_features(need=need))
     known = torch.tensor([0, 1, 3, 4, 5])
     reports = [
-        some._reports(rows, batch_of(point_starts(rows), chosen, torch.Generator().manual_seed(0)))
+        some._reports(rows, batch_of(rows, point_starts(rows), chosen, generator()))[1]
         for rows, chosen in (
             (random_features(need=need), torch.arange(6)),
             (random_features(), known),

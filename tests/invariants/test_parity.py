@@ -15,12 +15,11 @@ from metacog.data.tasks.splits import Split
 from metacog.decode.collect import Rollout, trace_of
 from metacog.decode.engine import Engine
 from metacog.decode.rereading import RereadSettings
-from metacog.decode.settings import engine_settings
 from metacog.eval.setup import setup_of
 from metacog.model.bundle import MetacogModel
 from metacog.records import CloseReason, Generation, Request, Segment
 from metacog.text.render import render
-from metacog.train import rollouts
+from metacog.train.rollouts import uncapped_waves
 from tests.contracts.source import dotted, package_modules
 from tests.invariants.replies import SHORT, Prompts, answered, ids_of, settings
 
@@ -71,11 +70,8 @@ def test_corpus_rows_begin_with_the_prompt(
 def test_rollouts_ask_the_prompt(
     model: MetacogModel, questions: list[Question], prompts: list[tuple[int, ...]]
 ) -> None:
-    engine = Engine(model, engine_settings(model, rows=4))
-    found = {
-        rollout.question.id: rollout.generation.prompt
-        for rollout in rollouts._uncapped(model, engine, questions, 0, seed=0)
-    }
+    (wave,) = uncapped_waves(model, questions, seed=0, rows=4)
+    found = {rollout.question.id: rollout.generation.prompt for rollout in wave}
     assert found == {q.id: prompt for q, prompt in zip(questions, prompts, strict=True)}
 
 

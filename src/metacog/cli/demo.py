@@ -17,14 +17,15 @@ def demo(
     from metacog.cli.measure import Size, measure, report
     from metacog.cli.reply import ask, print_reply
     from metacog.cli.train import run_recipe
+    from metacog.data.tasks.drawing import draw_questions
     from metacog.data.tasks.families import FAMILIES, Domain
     from metacog.data.tasks.splits import Split
-    from metacog.eval.questions import draw_questions
     from metacog.model.bundle import load_model
 
+    size = Size(n=n, matching=n, seeds=(0,))
     run, config = run_recipe(recipe, ())
     model = load_model(config.model.path, layer=run.path / "final")
-    found, summary = measure(model, Size(n=n, validation=n, seeds=(0,)))
+    found, summary = measure(model, size)
     print_curve(summary)
     page = report(run.report, found, summary, model)
     for domain in Domain:

@@ -8,18 +8,18 @@ import typer
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Bundled name or directory of a model.")],
+    model: Annotated[str, typer.Argument(help="Bundled name, or directory of a model or run.")],
     layer: Annotated[
         Path | None, typer.Option(help="Directory of the layer, if not the model's own.")
     ] = None,
     n: Annotated[int, typer.Option(min=1, help="Test questions.")] = 1000,
-    validation: Annotated[
-        int, typer.Option(min=1, help="Questions on which baselines are matched.")
+    matching: Annotated[
+        int, typer.Option(min=1, help="Calibration questions on which baselines are matched.")
     ] = 1000,
     seeds: Annotated[list[int] | None, typer.Option(help="Sampling seeds; repeat it.")] = None,
     tasks: Annotated[list[str] | None, typer.Option(help="Question families; repeat it.")] = None,
     budgets: Annotated[
-        str, typer.Option(help="Constant caps to run beside the arms: 16,32,64.")
+        str, typer.Option(help="Budgets to run: auto,none,16,32,64; auto and none always are.")
     ] = "",
     rows: Annotated[Path | None, typer.Option(help="File for a JSON line for every reply.")] = None,
     report: Annotated[Path | None, typer.Option(help="Directory for a page with plots.")] = None,
@@ -34,13 +34,13 @@ def evaluate(
     from metacog.eval.rows import write_rows
     from metacog.model.bundle import load_model
 
-    loaded = load_model(model, layer=layer)
     size = Size(
         n=n,
-        validation=validation,
+        matching=matching,
         seeds=tuple(seeds or (0, 1, 2)),
         families=tuple(tasks or FAMILIES),
     )
+    loaded = load_model(model, layer=layer)
     found, summary = measure(loaded, size, caps=caps)
     if rows is not None:
         write_rows(rows, found.rows)
@@ -48,22 +48,21 @@ def evaluate(
         page = write_report(report, found, summary, loaded)
         typer.echo(f"report: {page.absolute()}", err=True)
     if as_json:
-        typer.echo(json.dumps(summary, indent=2))
+        typer.echo(json.dumps(summary, indent=2, allow_nan=False))
     else:
         print_curve(summary)
 
 
 def parse_caps(text: str) -> tuple[int, ...]:
-    """Return the caps of a list such as `16,32,64`.
+    """Return the constant caps of a list such as `auto,none,16,32,64`.
 
     Raises:
         InputError: If one is no whole number of 0 or more.
     """
     from metacog.errors import InputError
 
-    parts = [part.strip() for part in text.split(",") if part.strip()]
+    named = [part.strip() for part in text.split(",") if part.strip()]
+    parts = [part for part in named if part not in {"auto", "none"}]
     if not all(part.isdecimal() for part in parts):
-        raise InputError(
-            f"Wanted --budgets as whole numbers of tokens such as 16,32,64, got {text!r}."
-        )
+        raise InputError(f"Wanted --budgets such as auto,none,16,32,64 (tokens), got {text!r}.")
     return tuple(int(part) for part in parts)

@@ -1,6 +1,7 @@
 """`metacog generate`: one reply, with what the layer read and what became of the budget."""
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,8 +10,11 @@ from metacog.errors import InputError
 
 
 def generate(
-    model: Annotated[str, typer.Argument(help="Bundled name or directory of a model.")],
+    model: Annotated[str, typer.Argument(help="Bundled name, or directory of a model or run.")],
     prompt: Annotated[str, typer.Argument(help="The question.")],
+    layer: Annotated[
+        Path | None, typer.Option(help="Directory of the layer, if not the model's own.")
+    ] = None,
     budget: Annotated[
         str, typer.Option(help="auto, or THINK tokens; 0 none, -1 no limit.")
     ] = "auto",
@@ -27,7 +31,7 @@ def generate(
     from metacog.cli.reply import as_data, ask, print_reply, print_stream
     from metacog.model.bundle import load_model
 
-    loaded = load_model(model)
+    loaded = load_model(model, layer=layer)
     chosen = None if plan == "auto" else plan
     events = ask(loaded, prompt, budget=tokens, plan=chosen, seed=seed, temperature=temperature)
     if as_json:

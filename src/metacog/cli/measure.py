@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from metacog.data.tasks.drawing import draw_questions
 from metacog.data.tasks.families import FAMILIES
 from metacog.data.tasks.splits import Split
-from metacog.errors import ModelError
+from metacog.errors import InputError, ModelError
 from metacog.eval.figures import figures_of
-from metacog.eval.protocol import Measurement, fix_on_validation, measure_on_test, num_replies
-from metacog.eval.questions import draw_questions
+from metacog.eval.protocol import Measurement, fix_baselines, measure_on_test, num_replies
 from metacog.eval.report import write_report
 from metacog.eval.runner import Progress, ProgressMeter, Runner
 from metacog.eval.setup import setup_of
@@ -29,11 +29,19 @@ class Size:
 
     n: int = 1000
     """Test questions."""
-    validation: int = 1000
-    """Questions on which baselines are matched."""
+    matching: int = 1000
+    """Calibration questions on which baselines are matched; validation chose the thresholds."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Sampling seeds."""
     families: tuple[str, ...] = tuple(FAMILIES)
+
+    def __post_init__(self) -> None:
+        if self.matching < len(self.families):
+            raise InputError(
+                f"Baselines are matched on every family: wanted at least {len(self.families)} "
+                f"questions to match on, got {self.matching}. Raise --matching (of eval) or --n (of "
+                "demo), or name fewer families."
+            )
 
 
 def measure(
@@ -50,13 +58,13 @@ def measure(
             "Train one: metacog train recipes/layer.yaml, then name its directory with --layer."
         )
     setup = setup_of(model)
-    total = num_replies(size.validation * len(size.seeds), size.n * len(size.seeds), caps=len(caps))
+    total = num_replies(size.matching * len(size.seeds), size.n * len(size.seeds), caps=len(caps))
     meter = ProgressMeter(total, _teller())
-    validation, test = (
+    calibration, test = (
         Runner(setup, draw_questions(split, count, families=size.families), size.seeds, meter)
-        for split, count in ((Split.VALIDATION, size.validation), (Split.TEST, size.n))
+        for split, count in ((Split.CALIBRATION, size.matching), (Split.TEST, size.n))
     )
-    found = measure_on_test(test, fix_on_validation(validation), caps=caps)
+    found = measure_on_test(test, fix_baselines(calibration), caps=caps)
     summary = summarise_measurement(found)
     summary["base_sha256"] = model.base.digest
     summary["sampling"] = vars(setup.sampling)

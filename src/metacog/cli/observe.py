@@ -9,9 +9,12 @@ import typer
 
 
 def observe(
-    model: Annotated[str, typer.Argument(help="Bundled name or directory of a model.")],
+    model: Annotated[str, typer.Argument(help="Bundled name, or directory of a model or run.")],
     prompt: Annotated[str, typer.Argument(help="The question.")],
     jsonl: Annotated[Path, typer.Option(help="File to write; must not exist.")],
+    layer: Annotated[
+        Path | None, typer.Option(help="Directory of the layer, if not the model's own.")
+    ] = None,
     budget: Annotated[
         str, typer.Option(help="auto, or THINK tokens; 0 none, -1 no limit.")
     ] = "auto",
@@ -27,7 +30,7 @@ def observe(
     tokens = parse_budget(budget)
     if jsonl.exists():
         raise InputError(f"Wanted a new file for --jsonl, but {jsonl} exists. Name another.")
-    loaded = load_model(model)
+    loaded = load_model(model, layer=layer)
     reply = reply_of(ask(loaded, prompt, budget=tokens, seed=seed))
     changes = iter(reply.gate.per_token if reply.gate is not None else ())
     lines: list[dict[str, object]] = [

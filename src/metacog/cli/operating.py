@@ -9,16 +9,34 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from torch import Tensor
 
+from metacog.config.run import RunConfig
+from metacog.data.tasks.splits import Split
+from metacog.errors import DataError
 from metacog.eval.operating_point import OperatingPoint, TracePoints, choose_operating_point
 from metacog.model.bundle import MetacogModel, load_model
 from metacog.model.calibration import CalibrationBlob
+from metacog.telemetry.rundir import RunDir
 from metacog.train.features import Features
 from metacog.train.layer import point_starts
+from metacog.train.prepare import VALIDATION_FEATURES, questions_of
+from metacog.train.rollouts import collect_features
 
 MARGIN = 0.003
 """Accuracy that the operating point may lose on validation: under the half point that is allowed."""
 
 _CHUNK = 4096
+
+
+def validation_features(config: RunConfig, run: RunDir) -> Features:
+    """Return what a run kept of its validation rollouts, or new ones with its gate in place."""
+    kept = run.path / VALIDATION_FEATURES
+    if kept.is_file():
+        return Features.load(kept)
+    model = load_model(config.model.path, layer=run.path / "final")
+    questions = questions_of(config, Split.VALIDATION)
+    found = collect_features(model, questions, seed=config.run.seed, every_token=True)
+    found.save(kept)
+    return found
 
 
 def set_operating_point(
@@ -33,8 +51,9 @@ def set_operating_point(
     blob = CalibrationBlob(
         **{
             **identity.model_dump(),
-            "budget_scale": min(chosen.budget_scale, 20.0),
-            "needed_scale": min(chosen.needed_scale, 20.0),
+            "budget_scale": chosen.budget_scale,
+            "budget_offset": chosen.budget_offset,
+            "needed_scale": chosen.needed_scale,
             "confident_threshold": chosen.confident,
             "hopeless_threshold": chosen.hopeless,
         }
@@ -69,12 +88,23 @@ def trace_points(model: MetacogModel, features: Features) -> TracePoints:
         used=table(features.used, np.inf),
         valid=table(torch.ones_like(features.used)) > 0,
         reread=table(features.line_end) > 0,
-        right=table(features.ready),
+        right=_table(features.right, _token_starts(features), 0.0),
         needed=table(torch.cat([raw.needed for raw in raws])),
         ready=table(torch.cat([raw.ready_raw for raw in raws]).sigmoid().squeeze(-1)),
         hope=table(torch.cat([raw.hope_raw for raw in raws]).sigmoid().squeeze(-1)),
         budget=torch.cat(prompts).numpy().astype(np.float64),
     )
+
+
+def _token_starts(features: Features) -> Int[Tensor, " prompts_and_one"]:
+    """Return where each trace's values of every token begin: natural + 1 of them."""
+    counts = features.natural.long() + 1
+    if len(features.right) != int(counts.sum()):
+        raise DataError(
+            f"Wanted {int(counts.sum())} values, one after each token of each trace, got "
+            f"{len(features.right)}. Collect the features with every_token."
+        )
+    return torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)])
 
 
 def _table(

@@ -38,19 +38,17 @@ def train(
 def run_recipe(
     recipe: Path, overrides: Sequence[str], *, run_dir: Path | None = None
 ) -> "tuple[RunDir, RunConfig]":
-    """Train what a recipe says; a layer also gets its operating point, chosen on validation."""
+    """Train what a recipe says; a layer or gate also gets its operating point from validation."""
     from metacog.config import load
 
     config = load(recipe, overrides)
-    from metacog.cli.operating import set_operating_point
-    from metacog.train.features import Features
-    from metacog.train.run import VALIDATION_FEATURES
+    from metacog.cli.operating import set_operating_point, validation_features
     from metacog.train.run import train as run_training
 
     run = run_training(config, run_dir=run_dir)
-    features = run.path / VALIDATION_FEATURES
-    if features.is_file():
-        point = set_operating_point(config.model.path, run.path / "final", Features.load(features))
+    if config.run.objective.kind in {"layer", "gate"}:
+        features = validation_features(config, run)
+        point = set_operating_point(config.model.path, run.path / "final", features)
         typer.echo(
             f"operating point on validation: {point.think_tokens:.1f} of "
             f"{point.uncapped_think_tokens:.1f} THINK tokens, accuracy {point.accuracy:.1%} of "

@@ -92,5 +92,8 @@ PositiveShare = Annotated[float, Field(gt=0, le=1), BeforeValidator(real_number)
 InnerShare = Annotated[float, Field(gt=0, lt=1), BeforeValidator(real_number)]
 """A part of a whole that is neither nothing nor all."""
 
+Lean = Annotated[float, Field(ge=-1, le=1), BeforeValidator(real_number)]
+"""A direction and how far, from -1 to 1."""
+
 Name = Annotated[str, Field(min_length=1)]
 """Text that may not be empty."""

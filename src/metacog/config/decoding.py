@@ -9,6 +9,7 @@ from metacog.config.base import (
     Count,
     Flag,
     InnerShare,
+    Lean,
     Name,
     PositiveCount,
     PositiveReal,
@@ -104,6 +105,9 @@ class ModulationConfig(Config):
 
     top_p_span: Share = 0.1
     """Largest change of top-p, up or down, as a share of probability."""
+
+    plan_shift: dict[Name, Lean] = Field(default_factory=dict)
+    """What a plan adds to the lean of the sampler, from -1 (narrow) to 1 (wide), by plan name."""
 
 
 class SamplingConfig(Config):

@@ -55,7 +55,7 @@ def _describe(detail: ErrorDetails, known: tuple[str, ...]) -> str:
 def _key(detail: ErrorDetails, known: tuple[str, ...]) -> str:
     """Return the dotted key of a complaint as a user writes it.
 
-    The schema's path also names the chosen alternative of a union (`run.objective.layer.cuts`);
+    The schema's path also names the chosen alternative of a union (`run.objective.layer.rollouts`);
     that part is no key and is left out.
     """
     loc = [str(part) for part in detail["loc"]]

@@ -24,7 +24,7 @@ class ModelConfig(Config):
     """The base: a causal language model and its tokenizer."""
 
     path: Name = "nano"
-    """Bundled name, run, checkpoint, local directory or hub id, looked up in this order."""
+    """Directory of a base, a run or a checkpoint, or a bundled name, looked up in this order."""
 
     base_path: Name | None = None
     """Base of an adapter directory, or null for the one its adapter_config.json names."""

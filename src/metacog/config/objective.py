@@ -100,6 +100,16 @@ class PretrainObjective(Config):
         return self
 
     @model_validator(mode="after")
+    def _batch_holds_the_longest(self) -> "PretrainObjective":
+        padded = -(-self.longest // self.length_step) * self.length_step
+        if self.batch_tokens < padded:
+            raise ValueError(
+                f"run.objective.batch_tokens wanted at least the longest example, padded "
+                f"({padded}), got {self.batch_tokens}; raise it or lower longest"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _heads_divide_width(self) -> "PretrainObjective":
         if self.hidden_size % self.num_heads:
             raise ValueError(
@@ -118,8 +128,8 @@ class LayerObjective(Config):
     rollouts: PositiveCount = 1
     """Uncapped rollouts sampled for each prompt."""
 
-    cuts: PositiveCount = 16
-    """Most places of one trace at which THINK is closed to find the shortest sufficient prefix."""
+    plan_prompts: Count = 0
+    """Prompts on which every plan is run to see which is right for the fewest tokens."""
 
     patience: PositiveCount = 5
     """Evaluations without a better validation loss before training stops."""
@@ -131,12 +141,18 @@ class GateObjective(Config):
     kind: Literal["gate"] = "gate"
     """Name of the objective."""
 
+    layer_path: Name | None = None
+    """Directory of the layer that the gate listens to, or null for the one beside the base."""
+
     rollouts: PositiveCount = 4
     """Rollouts sampled for each prompt, of which the shortest right one is learned from."""
 
+    patience: PositiveCount = 5
+    """Evaluations without a better validation loss before training stops."""
+
 
 class ImitateObjective(Config):
-    """Learn from given traces."""
+    """Learn from given traces: the layer and the gate, with the base frozen."""
 
     kind: Literal["imitate"] = "imitate"
     """Name of the objective."""

@@ -111,12 +111,17 @@ class RunConfig(Config):
     @model_validator(mode="after")
     def _plans_are_known(self) -> "RunConfig":
         known = {*self.metacog.plans, *DEFAULT_PLANS}
-        for plan in self.plan.scale:
-            if plan not in known:
-                raise ValueError(
-                    f"plan.scale names {plan!r}, which is not in metacog.plans "
-                    f"({', '.join(self.metacog.plans)}); rename it or add the plan"
-                )
+        by_plan = {
+            "plan.scale": self.plan.scale,
+            "sampling.modulation.plan_shift": self.sampling.modulation.plan_shift,
+        }
+        for key, values in by_plan.items():
+            for plan in values:
+                if plan not in known:
+                    raise ValueError(
+                        f"{key} names {plan!r}, which is not in metacog.plans "
+                        f"({', '.join(self.metacog.plans)}); rename it or add the plan"
+                    )
         return self
 
 

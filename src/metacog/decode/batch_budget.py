@@ -182,6 +182,8 @@ class BatchController:
         if self.settings.debug:
             self._check(tokens)
         segments = self._rule.observe(self._live, tokens)
+        if self.settings.debug:
+            self._check_caps()
         self._rule.follow_limit(self._live, self._openings)
         return segments
 
@@ -258,3 +260,16 @@ class BatchController:
         assert not stray.any(), f"rows {np.flatnonzero(stray)} took another token than was forced."
         broken = tokens[decision.suppressed_rows] == decision.suppressed_ids
         assert not broken.any(), f"rows {decision.suppressed_rows[broken]} took a suppressed token."
+
+    def _check_caps(self) -> None:
+        """Look at the counts alone, not at what was forced: while THINK is open all is THINK."""
+        live = self._live
+        counted = np.maximum(live["used"], live["emitted"])
+        thinks = running(live) & (self.segments() == SEGMENTS.index(Segment.THINK))
+        over = np.flatnonzero(thinks & (counted > live["limit"]))
+        if len(over):
+            row = int(over[0])
+            raise BudgetExceeded(
+                f"THINK is open in row {row} after {counted[row]} tokens, with a limit of "
+                f"{live['limit'][row]}."
+            )

@@ -37,8 +37,11 @@ def roll_out(
     """
     for generation in decoder(requests):
         question = questions[generation.request_id]
-        answer = base.decode(generation.answer)
-        yield Rollout(question, generation, score(question, answer))
+        ids = list(generation.answer)
+        while ids and ids[-1] in base.tags.eos:
+            ids.pop()
+        # A mark that comes back in the answer makes it wrong, so none is left out.
+        yield Rollout(question, generation, score(question, base.decode(ids, with_control=True)))
 
 
 def line_cuts(think: Sequence[int], line_ends: frozenset[int]) -> tuple[int, ...]:

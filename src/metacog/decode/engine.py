@@ -43,7 +43,10 @@ class Engine:
                 yield event
 
     def stream(self, requests: Iterable[Request]) -> Iterator[Step | Generation]:
-        """Yield every token as it comes, and each reply when it has ended."""
+        """Yield every token as it comes, and each reply when it has ended.
+
+        A token is yielded before THINK is read again after it: re-readings stand only in the reply.
+        """
         yield from self._events(requests, steps=True)
 
     def _events(self, requests: Iterable[Request], *, steps: bool) -> Iterator[Step | Generation]:
@@ -75,6 +78,11 @@ class Engine:
             max_new_tokens=request.max_new_tokens,
             max_answer_tokens=request.max_answer_tokens,
         )
+        if not (request.temperature >= 0 and 0 < request.top_p <= 1):
+            raise InputError(
+                "Wanted a temperature of 0 or more and a top_p above 0 and at most 1, got "
+                f"{request.temperature} and {request.top_p}. Name others."
+            )
         wanted, context = len(request.prompt) + request.max_new_tokens, self.model.base.context
         if not request.prompt:
             raise InputError("Wanted a prompt of at least one token, got none.")

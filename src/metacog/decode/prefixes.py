@@ -9,9 +9,13 @@ that it computes what closing THINK at that point would have computed:
 
 The probability of the right answer at each cut is then exact, not an estimate from samples. It
 stands for all right answers where an answer has one written form, as the bundled tasks' have.
+
+ANSWER holds neither closer nor opener: the engine suppresses the last id of either once the others
+have come. Where a mark is one id it is left out here in the same way; where it is several, whether
+its last one is suppressed depends on what came before, and nothing is left out.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -59,13 +63,23 @@ class PrefixValues:
     @property
     def need(self) -> int | None:
         """Fewest THINK tokens from which the answer is right and stays right; None if it ends wrong."""
-        right = self.greedy.tolist()
-        if not right[-1]:
+        return self.need_at(self.cuts)
+
+    def need_at(self, cuts: Collection[int]) -> int | None:
+        """Return need as if only some of the cuts were there: those where THINK would be closed.
+
+        A close in the middle of a line is answered from a line half done, so need is looked for at
+        line and sentence ends, also where the values of every token are known.
+        """
+        right = [
+            (cut, ok)
+            for cut, ok in zip(self.cuts, self.greedy.tolist(), strict=True)
+            if cut in cuts or cut == self.cuts[-1]
+        ]
+        if not right[-1][1]:
             return None
-        first = len(right)
-        while first > 0 and right[first - 1]:
-            first -= 1
-        return max(1, self.cuts[first])
+        wrong = [index for index, (_, ok) in enumerate(right) if not ok]
+        return max(1, right[wrong[-1] + 1 if wrong else 0][0])
 
 
 @dataclass(frozen=True)
@@ -202,6 +216,7 @@ def _values_of(
     answer = torch.tensor(trace.answer)
     columns = closers.unsqueeze(1) + torch.arange(len(answer))
     logits = base.unembed(hidden[columns])
+    logits[..., _never_answered(base)] = -torch.inf
     scaled = logits if temperature == 0 else logits / temperature
     chosen = scaled.log_softmax(-1).gather(-1, answer.expand(len(closers), -1).unsqueeze(-1))
     before = start + len(trace.prompt) - 1 + torch.tensor(trace.cuts)
@@ -214,3 +229,8 @@ def _values_of(
         cut_states=tapped.gather(rows, before),
         close_states=tapped.gather(rows, closers),
     )
+
+
+def _never_answered(base: Base) -> list[int]:
+    """Return the ids that no token of ANSWER may have, the first one behind the closer included."""
+    return [mark[0] for mark in (base.tags.think_open, base.tags.think_close) if len(mark) == 1]

@@ -75,7 +75,7 @@ def engine_settings(
 def _modulation(config: ModulationConfig) -> Modulation | None:
     if not config.enabled:
         return None
-    return Modulation(config.temperature_span, config.top_p_span)
+    return Modulation(config.temperature_span, config.top_p_span, config.plan_shift)
 
 
 def request_for(

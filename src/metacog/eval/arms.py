@@ -12,7 +12,8 @@ from enum import StrEnum
 from random import Random
 from typing import assert_never
 
-from metacog.eval.rows import NO_LIMIT, RowKey
+from metacog.decode.terms import NO_LIMIT
+from metacog.eval.rows import RowKey
 
 UNCAPPED = "uncapped"
 LEARNED = "learned"

@@ -1,4 +1,4 @@
-"""Fixes, on validation, the one factor by which each baseline spends what a learned arm spends."""
+"""Fixes, on calibration, the one factor by which each baseline spends what a learned arm does."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -28,7 +28,7 @@ _ALL = "all"
 
 @dataclass(frozen=True)
 class Match:
-    """The factor of a baseline and what it leads to on validation."""
+    """The factor of a baseline and what it leads to on calibration."""
 
     factor: float
     """Of its shape; for a constant cap the cap itself."""
@@ -38,10 +38,10 @@ class Match:
 
 @dataclass(frozen=True)
 class Matching:
-    """Everything that was fixed on validation for the baselines of one learned arm."""
+    """Everything that was fixed on calibration for the baselines of one learned arm."""
 
     target: float
-    """Mean spend of the learned arm on validation."""
+    """Mean spend of the learned arm on calibration."""
     constant: Match
     label: Match
     label_kind: str
@@ -81,10 +81,10 @@ def bisect(
 
 
 def match_arms(rows: Sequence[EvalRow], traces: Sequence[CheapTrace]) -> Matching:
-    """Fit every baseline of a learned arm on validation.
+    """Fit every baseline of a learned arm on calibration.
 
     Args:
-        rows: The learned arm's, on validation.
+        rows: The learned arm's, on calibration.
         traces: The uncapped traces of the same questions and seeds.
     """
     ordered = _aligned(rows, traces)
@@ -108,7 +108,7 @@ def baseline_arms(matching: Matching, learned: Sequence[EvalRow]) -> list[Arm]:
     """Return the baselines of a learned arm on other questions, with the factors as they are.
 
     Args:
-        matching: What was fixed on validation.
+        matching: What was fixed on calibration.
         learned: The learned arm's rows on these questions, whose THINK tokens are permuted.
     """
     assert learned, "baselines are made from the rows of a learned arm"
@@ -126,7 +126,7 @@ def baseline_arms(matching: Matching, learned: Sequence[EvalRow]) -> list[Arm]:
 
 
 def cheapest_constant_arm(traces: Sequence[CheapTrace], *, margin: float) -> Arm | None:
-    """Return the smallest constant cap at most `margin` less accurate than uncapped on validation."""
+    """Return the smallest constant cap at most `margin` less accurate than uncapped, on calibration."""
     curve = CheapCurve(traces)
     cap = curve.cheapest_constant(curve.uncapped.accuracy - margin)
     return None if cap is None else Arm(CHEAPEST_CONSTANT, ConstantCap(float(cap)))

@@ -13,17 +13,19 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
-BUDGET_SCALES = (0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 6.0)
-NEEDED_SCALES = (1.0, 1.5, 2.0, 3.0, 6.0, 20.0)
-CONFIDENT = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 1.0)
-HOPELESS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
+BUDGET_SCALES = (1.0, 1.25, 1.5, 2.0)
+BUDGET_OFFSETS = (0.0, 10.0, 20.0, 30.0, 45.0, 60.0)
+NEEDED_SCALES = (2.0, 20.0, 1e6)
+CONFIDENT = (0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995, 1.0)
+HOPELESS = (0.0, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.07, 0.1, 0.2)
 
 
 @dataclass(frozen=True)
 class TracePoints:
     """Uncapped traces with what the layer said along them; rows are padded with `valid` False.
 
-    Points of a trace lie in rising order of `used`, its natural end last.
+    Points of a trace lie in rising order of `used`, its natural end last. A budget may end inside a
+    line, where a base lands badly, so what is right is known after every token.
     """
 
     used: Float[ndarray, "traces points"]
@@ -31,8 +33,8 @@ class TracePoints:
     valid: Bool[ndarray, "traces points"]
     reread: Bool[ndarray, "traces points"]
     """Points at which the schedule reads again."""
-    right: Float[ndarray, "traces points"]
-    """Probability of the right answer if THINK closed there."""
+    right: Float[ndarray, "traces tokens"]
+    """Probability of the right answer if THINK closed after 0, 1, 2, ... tokens."""
     needed: Float[ndarray, "traces points"]
     ready: Float[ndarray, "traces points"]
     hope: Float[ndarray, "traces points"]
@@ -51,6 +53,8 @@ class Thresholds:
     """What a calibration blob holds of the budget and its revisions."""
 
     budget_scale: float
+    budget_offset: float
+    """THINK tokens: small predictions need room to reach the end of their line."""
     needed_scale: float
     confident: float
     """THINK closes where ready is above."""
@@ -79,7 +83,9 @@ def outcome(points: TracePoints, thresholds: Thresholds) -> tuple[float, float]:
     # A lowered cap lies at or behind its point, so points behind the smallest cap change nothing.
     caps = points.used + np.ceil(points.needed * thresholds.needed_scale)
     lowered_at = np.where(rereads, caps, np.inf).min(axis=1)
-    budget = np.maximum(1.0, np.round(points.budget * thresholds.budget_scale))
+    budget = np.maximum(
+        1.0, np.round(points.budget * thresholds.budget_scale + thresholds.budget_offset)
+    )
     stop = np.minimum.reduce([closed_at, lowered_at, budget, points.natural])
     return float(_right_at(points, stop).mean()), float(stop.mean())
 
@@ -87,32 +93,34 @@ def outcome(points: TracePoints, thresholds: Thresholds) -> tuple[float, float]:
 def choose_operating_point(points: TracePoints, *, margin: float) -> OperatingPoint:
     """Return the thresholds that think least while losing at most `margin` of accuracy.
 
+    Where none loses as little as that, those that lose least.
+
     Args:
         points: Validation traces.
         margin: Accuracy that may be lost against the uncapped traces, as a share.
     """
     natural = points.natural
     uncapped = float(_right_at(points, natural).mean())
-    best = Thresholds(1e6, 1e6, 1.0, 0.0)
-    best_outcome = (uncapped, float(natural.mean()))
-    for thresholds in candidates():
-        accuracy, tokens = outcome(points, thresholds)
-        if accuracy >= uncapped - margin and tokens < best_outcome[1]:
-            best, best_outcome = thresholds, (accuracy, tokens)
-    return OperatingPoint(best, *best_outcome, uncapped, float(natural.mean()))
+    tried = [(*outcome(points, thresholds), thresholds) for thresholds in candidates()]
+    good = [(tokens, -right, t) for right, tokens, t in tried if right >= uncapped - margin]
+    tokens, accuracy, best = (
+        min(good, key=lambda found: found[:2])
+        if good
+        else min(((tokens, -right, t) for right, tokens, t in tried), key=lambda found: found[1])
+    )
+    return OperatingPoint(best, -accuracy, tokens, uncapped, float(natural.mean()))
 
 
 def candidates(
     budget_scales: Sequence[float] = BUDGET_SCALES,
+    budget_offsets: Sequence[float] = BUDGET_OFFSETS,
     needed_scales: Sequence[float] = NEEDED_SCALES,
 ) -> list[Thresholds]:
     """Return every combination of thresholds that is tried."""
-    grid = product(budget_scales, needed_scales, CONFIDENT, HOPELESS)
+    grid = product(budget_scales, budget_offsets, needed_scales, CONFIDENT, HOPELESS)
     return [Thresholds(*values) for values in grid]
 
 
 def _right_at(points: TracePoints, stop: Float[ndarray, " traces"]) -> Float[ndarray, " traces"]:
-    """Return the probability of a right answer at the last known point at or before a stop."""
-    known = points.valid & (points.used <= stop[:, None])
-    last = np.where(known.any(axis=1), known.shape[1] - 1 - known[:, ::-1].argmax(axis=1), 0)
-    return points.right[np.arange(len(last)), last]
+    """Return the probability of a right answer after the whole tokens at or before a stop."""
+    return points.right[np.arange(len(stop)), stop.astype(np.int64)]

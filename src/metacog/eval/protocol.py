@@ -1,4 +1,8 @@
-"""The whole measurement: fix every baseline on validation, then open test once."""
+"""The whole measurement: fix every baseline on calibration questions, then open test once.
+
+The thresholds of a layer were chosen on validation, so what it spends there is in-sample: baselines
+are matched on calibration questions, which nothing has been fitted to.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +35,7 @@ AUTO_ARMS = (LEARNED_ARM, PROMPT_ONLY_ARM)
 
 @dataclass(frozen=True)
 class Fixed:
-    """What validation decided."""
+    """What was decided on calibration questions."""
 
     matchings: dict[str, Matching]
     """By name of the learned arm."""
@@ -59,8 +63,8 @@ class Measurement:
     """The best cuts at the spend of each learned arm, on the uncapped test traces."""
 
 
-def fix_on_validation(runner: Runner, *, margin: float = MARGIN) -> Fixed:
-    """Match every baseline to the learned arms on validation questions."""
+def fix_baselines(runner: Runner, *, margin: float = MARGIN) -> Fixed:
+    """Match every baseline to the learned arms, on the calibration questions of a runner."""
     uncapped = runner.run_uncapped()
     learned = {arm.name: runner.run(arm, uncapped.needs) for arm in AUTO_ARMS}
     replies = [*uncapped.rows, *chain.from_iterable(learned.values())]
@@ -70,11 +74,11 @@ def fix_on_validation(runner: Runner, *, margin: float = MARGIN) -> Fixed:
 
 
 def measure_on_test(runner: Runner, fixed: Fixed, *, caps: Sequence[int] = ()) -> Measurement:
-    """Run every arm on test questions, with all factors as validation fixed them.
+    """Run every arm on test questions, with all factors as they were fixed.
 
     Args:
         runner: On the test questions.
-        fixed: From `fix_on_validation`.
+        fixed: From `fix_baselines`.
         caps: Constant caps to run beside the arms.
     """
     uncapped = runner.run_uncapped()
@@ -98,17 +102,17 @@ def measure_on_test(runner: Runner, fixed: Fixed, *, caps: Sequence[int] = ()) -
     )
 
 
-def num_replies(num_validation: int, num_test: int, *, caps: int = 0) -> int:
+def num_replies(num_matching: int, num_test: int, *, caps: int = 0) -> int:
     """Return how many replies a measurement takes, for its progress.
 
     Args:
-        num_validation: Validation questions times seeds.
+        num_matching: Calibration questions times seeds.
         num_test: Test questions times seeds.
         caps: Number of constant caps that run beside the arms.
     """
     automatic = len(AUTO_ARMS)
     baselines = 4 * automatic
-    return num_validation * (1 + automatic) + num_test * (1 + automatic + baselines + 1 + caps)
+    return num_matching * (1 + automatic) + num_test * (1 + automatic + baselines + 1 + caps)
 
 
 def constant_curve(curve: CheapCurve, *, points: int = 40) -> list[Point]:

@@ -11,12 +11,11 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from metacog.data.tasks.families import FAMILIES, Domain
 from metacog.data.tasks.questions import Question, score
 from metacog.errors import DataError
-from metacog.records import BudgetReport, CloseReason, Generation
+from metacog.eval.violations import places, violations
+from metacog.records import CloseReason, Generation
 
 RowKey = tuple[str, int]
 """Question and sampling seed: what the replies of all arms are paired by."""
-
-NO_LIMIT = -1
 
 
 @dataclass(frozen=True)
@@ -62,6 +61,7 @@ class EvalRow:
     """The answer was cut by its limit, or has more lines than the right one."""
     no_answer_after_forced_close: bool
     cap_violation: bool
+    """THINK, counted from the reply's tokens, is longer than a cap, or there isn't one closer."""
 
     @property
     def key(self) -> RowKey:
@@ -84,6 +84,8 @@ class AnswerReader:
     """Ids that end a reply; they are no part of its answer."""
     tags: tuple[tuple[int, ...], ...]
     """Ids of every mark that opens or closes a segment."""
+    close: tuple[int, ...]
+    """Ids of the closer of THINK."""
 
     def text(self, answer: Sequence[int]) -> str:
         """Return the answer without the end of the reply and without white space around it."""
@@ -94,12 +96,7 @@ class AnswerReader:
 
     def has_tag(self, answer: Sequence[int]) -> bool:
         """Return whether any mark stands in an answer."""
-        ids = tuple(answer)
-        return any(
-            ids[start : start + len(tag)] == tag
-            for tag in self.tags
-            for start in range(len(ids) - len(tag) + 1)
-        )
+        return any(places(answer, tag) for tag in self.tags)
 
 
 def row_of(
@@ -144,16 +141,8 @@ def row_of(
         answer_runs_on=not generation.finished
         or len(text.splitlines()) > len(question.answer.splitlines()),
         no_answer_after_forced_close=forced and not text,
-        cap_violation=max(budget.used, len(generation.think)) > _limit(budget),
+        cap_violation=bool(violations(generation, reader.close)),
     )
-
-
-def _limit(budget: BudgetReport) -> float:
-    """Return the lowest cap that was ever in force; a budget only goes down."""
-    caps = [float(revision.budget_after) for revision in budget.revisions]
-    if budget.enforced is not None and budget.enforced != NO_LIMIT:
-        caps.append(float(budget.enforced))
-    return min(caps, default=float("inf"))
 
 
 _ADAPTER = TypeAdapter(EvalRow)

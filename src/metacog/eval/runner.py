@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from metacog.data.tasks.questions import Question
@@ -10,7 +10,7 @@ from metacog.errors import RunError
 from metacog.eval.arms import UNCAPPED_ARM, Arm, Looking
 from metacog.eval.cheap import CheapTrace
 from metacog.eval.rows import AnswerReader, EvalRow, RowKey, row_of
-from metacog.records import Generation, Request
+from metacog.records import CloseReason, Generation, Request
 
 Decoder = Callable[[Sequence[Request]], Iterable[Generation]]
 """Answers requests, in any order."""
@@ -159,8 +159,10 @@ class Runner:
         replies = self._replies(UNCAPPED_ARM)  # turned into rows as they come: steps are many
         while batch := list(islice(replies, self.setup.values_batch)):
             for reply, values in zip(batch, self.setup.values(batch), strict=True):
-                rows.append(self._row(reply, UNCAPPED_ARM, values.need))
-                traces.append(trace_of(reply, values))
+                ended = reply.generation.budget.close_reason is CloseReason.NATURAL
+                need = values.need if ended else None  # cut by the reply's limit: need is not known
+                rows.append(self._row(reply, UNCAPPED_ARM, need))
+                traces.append(trace_of(reply, replace(values, need=need)))
                 ready += ready_points(reply, values)
         rows.sort(key=lambda row: row.key)
         traces.sort(key=lambda trace: (trace.question_id, trace.seed))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from metacog.data.tasks.questions import Question
-from metacog.decode.collect import Rollout, trace_of
+from metacog.decode.collect import Rollout, line_cuts, trace_of
 from metacog.decode.engine import Engine
 from metacog.decode.prefixes import prefix_values
 from metacog.decode.settings import engine_settings
@@ -47,6 +47,7 @@ def answer_reader(base: Base) -> AnswerReader:
         decode=lambda ids: base.decode(ids, with_control=True),
         end=base.tags.eos,
         tags=tuple(marks),
+        close=base.tags.think_close,
     )
 
 
@@ -54,7 +55,7 @@ def _decoder(model: MetacogModel, looking: Looking, rows: int) -> Decoder:
     settings = engine_settings(
         model,
         rows=rows,
-        revise=looking is Looking.ACTING,
+        revise=None if looking is Looking.ACTING else False,
         reread=looking is not Looking.AWAY,
     )
 
@@ -78,7 +79,7 @@ def _values(
                 cuts=value.cuts,
                 right=tuple(value.logprob.exp().clamp(0, 1).tolist()),
                 answer_tokens=len(trace.answer),
-                need=value.need,
+                need=value.need_at(line_cuts(trace.think, model.base.tags.line_ends)),
             )
             for trace, value in zip(traces, found, strict=True)
         ]

@@ -28,9 +28,9 @@ from metacog.eval.runner import ReadyPoint
 
 
 def summarise_measurement(found: Measurement, resampling: Resampling | None = None) -> Json:
-    """Return the summary of a measurement, with what validation fixed and the oracle beside."""
+    """Return the summary of a measurement, with what was fixed and the oracle beside."""
     summary = summarise(found.rows, ready=found.ready, resampling=resampling)
-    summary["fixed_on_validation"] = found.fixed.as_json()
+    summary["fixed_on_calibration"] = found.fixed.as_json()
     for name, point in found.oracle.items():
         block = summary if name == LEARNED else summary[name]
         block["oracle"] = {
@@ -59,16 +59,17 @@ def summarise(
         arms.setdefault(row.arm, []).append(row)
     uncapped = arms.get(UNCAPPED, [])
     any_arm = arms.get(LEARNED) or uncapped or list(rows)
+    free = {"uncapped": level(uncapped, draws) | outcomes(uncapped)}
     return {
         "n": len({row.question_id for row in any_arm}),
         "seeds": sorted({row.seed for row in rows}),
         "generations": len(rows),
         **_learned(arms, LEARNED, draws),
-        "uncapped": level(uncapped, draws) | outcomes(uncapped),
+        **free,
         "ready": ready_block(ready),
         "cap_violations": sum(row.cap_violation for row in rows),
         "by_family": _by_family(arms),
-        PROMPT_ONLY: _learned(arms, PROMPT_ONLY, draws),
+        PROMPT_ONLY: _learned(arms, PROMPT_ONLY, draws) | free,
         "arms": {name: level(found, draws) for name, found in sorted(arms.items())},
     }
 
@@ -100,7 +101,7 @@ def _learned(arms: Mapping[str, list[EvalRow]], name: str, draws: Resampling) ->
 def _against_cheapest(
     arms: Mapping[str, list[EvalRow]], rows: Sequence[EvalRow], draws: Resampling
 ) -> Json:
-    """Return the saving against the cheapest constant cap that met the margin on validation."""
+    """Return the saving against the cheapest constant cap that met the margin on calibration."""
     cheapest = arms.get(CHEAPEST_CONSTANT, [])
     pairs = pairs_of(rows, cheapest)
     return relative(pairs, draws) | {

@@ -13,13 +13,11 @@ from metacog.model.calibration import CalibrationBlob
 from metacog.model.card import CARD_NAME, BaseFingerprint, read_card
 from metacog.model.gate import FeedbackGate, GateShape
 from metacog.model.metacog import MetacogLayer
+from metacog.model.places import resolve_model
 from metacog.model.reader import Reader
 from metacog.model.shape import faults_of
 from metacog.model.store import load_layer, save_layer
 from metacog.telemetry.files import write_json
-
-BUNDLED = {"nano": Path(__file__).parents[1] / "assets" / "nano"}
-"""Models that come with the package, by name."""
 
 DECODING_NAME = "decoding.json"
 """How the model's replies are made, beside its layer."""
@@ -82,37 +80,22 @@ def fingerprint(base: Base) -> BaseFingerprint:
     )
 
 
-def resolve_model(name: str) -> Path:
-    """Return the directory of a bundled model, or of one on this machine.
-
-    Raises:
-        ModelError: If there is no such directory.
-    """
-    path = Path(name)
-    if path.is_dir():
-        return path
-    if name in BUNDLED:
-        return BUNDLED[name]
-    raise ModelError(
-        f"Wanted a bundled model ({', '.join(BUNDLED)}) or an existing directory, got {name!r}."
-    )
-
-
 def load_model(name: str | Path, *, layer: Path | None = None, **options: Any) -> MetacogModel:
-    """Load a base with the layer that lies beside it, or with one from another directory.
+    """Load a base with the layer that goes with it, or with one from another directory.
 
     Args:
-        name: Bundled name or directory of the base.
-        layer: Directory of the layer; by default the base's own, where it holds one.
+        name: Bundled name, or directory of a base, of a run, or of a layer that a run saved.
+        layer: Directory of the layer; by default the model's own, where it has one.
         options: `precision` and `attention`, as `load_base` takes them.
 
     Raises:
         ModelError: If there is no such model.
         CheckpointError: If the layer is damaged or belongs to another base.
     """
-    path = resolve_model(str(name))
-    directory = layer or path
-    model = MetacogModel(load_base(path, **options), decoding=_decoding(directory, path))
+    place = resolve_model(str(name))
+    directory = layer or place.layer
+    base = load_base(place.base, **options)
+    model = MetacogModel(base, decoding=_decoding(directory, place.base))
     if not (directory / CARD_NAME).is_file():
         if layer is not None:
             raise ModelError(f"Wanted a saved layer in {layer}, found no {CARD_NAME}.")

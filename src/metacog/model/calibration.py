@@ -22,6 +22,7 @@ VERSION: Final = 1
 
 Temperature = Annotated[float, Field(gt=0.05, lt=20)]
 Factor = Annotated[float, Field(ge=0.05, le=20)]
+NeededFactor = Annotated[float, Field(ge=0.05, le=1e6)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -119,8 +120,8 @@ class CalibrationBlob(BaseModel):
     hope_bias: float
     """Added to the hope logit after the division."""
 
-    needed_scale: Factor
-    """Factor of the tokens still needed."""
+    needed_scale: NeededFactor
+    """Factor of the tokens still needed; the largest lowers a budget only where none is needed."""
 
     confident_threshold: Probability
     """THINK may close where ready is above it; 1 never closes."""

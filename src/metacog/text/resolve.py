@@ -12,6 +12,8 @@ from metacog.text.tags import TAGS, THINK, Tag
 _REMEDY = (
     "Add the tags with tokenizer.add_special_tokens, resize the model's embeddings and save both."
 )
+_AFTER_SENTENCE = " \t\"'\u201d\u2019\u00bb)]}"
+"""What may stand between the end of a sentence and the next one."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class ResolvedTags:
     eos: frozenset[int]
     """Ids that end a reply."""
     line_ends: frozenset[int] = frozenset()
-    """Ids whose text ends a line."""
+    """Ids whose text ends a line or a sentence."""
     marks: Mapping[str, TagIds] = field(default_factory=lambda: MappingProxyType({}))
     """The tags inside THINK, by name."""
 
@@ -60,7 +62,7 @@ def is_ambiguous(tag: TagIds) -> bool:
 def resolve_tags(
     tokenizer: PreTrainedTokenizerBase, *, more_ends: Iterable[int] = ()
 ) -> ResolvedTags:
-    """Resolve every tag, the ends of a reply and the ends of lines; reads the whole vocabulary.
+    """Resolve tags, ends of a reply and ends of lines and sentences; reads the whole vocabulary.
 
     Args:
         tokenizer: The base's.
@@ -126,7 +128,12 @@ def _resolve(tokenizer: PreTrainedTokenizerBase, tag: Tag, mark: str) -> tuple[i
 
 def _line_ends(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     texts = tokenizer.batch_decode([[index] for index in range(len(tokenizer))])
-    return frozenset(index for index, text in enumerate(texts) if text.endswith("\n"))
+    return frozenset(index for index, text in enumerate(texts) if ends_line_or_sentence(text))
+
+
+def ends_line_or_sentence(text: str) -> bool:
+    """Say whether a text ends with a newline, or with . ! or ? before spaces, quotes or brackets."""
+    return text.endswith("\n") or text.rstrip(_AFTER_SENTENCE).endswith((".", "!", "?"))
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -6,7 +6,7 @@ one forward pass over the trace and its branches (`decode.prefixes`), with the g
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from random import Random
 
@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from metacog.data.tasks.families import FAMILIES
-from metacog.decode.collect import Rollout, trace_of
+from metacog.data.tasks.questions import Question
+from metacog.decode.collect import Rollout, line_cuts, trace_of
 from metacog.decode.prefixes import PrefixValues, Trace, prefix_values
 from metacog.model.bundle import MetacogModel
 from metacog.records import CloseReason
@@ -30,7 +31,8 @@ class Features:
 
     prompt_states: Float[Tensor, "prompts layers hidden"]
     need: Float[Tensor, " prompts"]
-    """THINK tokens of the shortest sufficient prefix; NaN where the trace ends wrong."""
+    """THINK tokens of the shortest sufficient prefix that ends a line; NaN where the trace ends
+    wrong or did not end by itself."""
     natural: Float[Tensor, " prompts"]
     """THINK tokens of the uncapped rollout."""
     closed: Bool[Tensor, " prompts"]
@@ -39,7 +41,7 @@ class Features:
     level: Int[Tensor, " prompts"]
     prompt_length: Int[Tensor, " prompts"]
     question: Int[Tensor, " prompts"]
-    """First 60 bits of the question's hash."""
+    """`question_key` of the question."""
     plan: Int[Tensor, " prompts"]
     """Index of the plan that is right for the fewest tokens; -1 where none was tried or right."""
     point_states: Float[Tensor, "points layers hidden"]
@@ -55,6 +57,9 @@ class Features:
     """Probability of the right answer if THINK closed here."""
     hope: Float[Tensor, " points"]
     """Probability of the right answer at the natural end; NaN where there was none."""
+    right: Float[Tensor, " tokens"]
+    """`ready` after every number of THINK tokens, 0 to natural, prompt after prompt; empty unless
+    asked for."""
 
     def save(self, path: Path) -> None:
         """Write all rows to one file."""
@@ -71,6 +76,11 @@ class Features:
     def load(cls, path: Path) -> "Features":
         """Read what `save` wrote."""
         return cls(**load_file(path))
+
+
+def question_key(question: Question) -> int:
+    """Return the first 60 bits of a question's hash: its identity as a number."""
+    return int(question.id[:15], 16)
 
 
 def joined(parts: Sequence[Features]) -> Features:
@@ -91,6 +101,7 @@ def extract(
     *,
     temperature: float,
     extra_cuts: int = 2,
+    every_token: bool = False,
     batch: int = 256,
     seed: int = 0,
 ) -> Iterator[Features]:
@@ -101,6 +112,7 @@ def extract(
         rollouts: Uncapped rollouts.
         temperature: At which answers are sampled, for `ready` and `hope`.
         extra_cuts: Points at random tokens beside the line ends of each trace.
+        every_token: Value every token as well, into `right`; points stay where they are.
         batch: Traces whose rows are taken together.
         seed: Of the random points.
     """
@@ -109,17 +121,31 @@ def extract(
     for rollout in rollouts:
         waiting.append((rollout, _with_extra_cuts(trace_of(rollout, model.base), extra_cuts, rng)))
         if len(waiting) == batch:
-            yield from _rows_of(model, waiting, temperature)
+            yield from _rows_of(model, waiting, temperature, every_token=every_token)
             waiting = []
-    yield from _rows_of(model, waiting, temperature)
+    yield from _rows_of(model, waiting, temperature, every_token=every_token)
 
 
 def _rows_of(
-    model: MetacogModel, waiting: Sequence[tuple[Rollout, Trace]], temperature: float
+    model: MetacogModel,
+    waiting: Sequence[tuple[Rollout, Trace]],
+    temperature: float,
+    *,
+    every_token: bool,
 ) -> Iterator[Features]:
     if waiting:
-        values = prefix_values(model, [trace for _, trace in waiting], temperature=temperature)
-        yield _rows([rollout for rollout, _ in waiting], values, model.base.tags.line_ends)
+        traces = [trace for _, trace in waiting]
+        values = prefix_values(model, traces, temperature=temperature)
+        rows = _rows([rollout for rollout, _ in waiting], values, model.base.tags.line_ends)
+        yield replace(rows, right=_every_right(model, traces, temperature)) if every_token else rows
+
+
+def _every_right(
+    model: MetacogModel, traces: Sequence[Trace], temperature: float
+) -> Float[Tensor, " tokens"]:
+    every = [replace(trace, cuts=tuple(range(len(trace.think) + 1))) for trace in traces]
+    values = prefix_values(model, every, temperature=temperature)
+    return torch.cat([value.logprob for value in values]).exp().clamp(0, 1)
 
 
 def _with_extra_cuts(trace: Trace, extra: int, rng: Random) -> Trace:
@@ -130,13 +156,18 @@ def _with_extra_cuts(trace: Trace, extra: int, rng: Random) -> Trace:
 def _rows(
     rollouts: Sequence[Rollout], values: Sequence[PrefixValues], line_ends: frozenset[int]
 ) -> Features:
-    need = torch.tensor([math.nan if v.need is None else float(v.need) for v in values])
+    reasons = [rollout.generation.budget.close_reason for rollout in rollouts]
+    closed = torch.tensor([reason is CloseReason.NATURAL for reason in reasons])
+    need = torch.tensor(
+        [
+            _need(rollout, value, line_ends) if natural else math.nan
+            for rollout, value, natural in zip(rollouts, values, closed.tolist(), strict=True)
+        ]
+    )
     counts = torch.tensor([len(v.cuts) for v in values])
     prompt = torch.arange(len(values)).repeat_interleave(counts)
     used = torch.tensor([float(cut) for v in values for cut in v.cuts])
     ready = torch.cat([v.logprob for v in values]).exp()
-    reasons = [rollout.generation.budget.close_reason for rollout in rollouts]
-    closed = torch.tensor([reason is CloseReason.NATURAL for reason in reasons])
     hope = torch.stack([v.logprob[-1] for v in values]).exp()
     hope = torch.where(closed, hope, math.nan)
     return Features(
@@ -147,7 +178,7 @@ def _rows(
         family=torch.tensor([_FAMILY_NAMES.index(r.question.family) for r in rollouts]),
         level=torch.tensor([r.question.level for r in rollouts]),
         prompt_length=torch.tensor([len(r.generation.prompt) for r in rollouts]),
-        question=torch.tensor([int(r.question.id[:15], 16) for r in rollouts]),
+        question=torch.tensor([question_key(r.question) for r in rollouts]),
         plan=torch.full((len(values),), -1),
         point_states=torch.cat([v.cut_states for v in values]).half(),
         prompt=prompt,
@@ -162,4 +193,10 @@ def _rows(
         needed=(need[prompt] - used).clamp(min=0),
         ready=ready.clamp(0, 1),
         hope=hope[prompt].clamp(0, 1),
+        right=torch.zeros(0),
     )
+
+
+def _need(rollout: Rollout, value: PrefixValues, line_ends: frozenset[int]) -> float:
+    need = value.need_at(line_cuts(rollout.generation.think, line_ends))
+    return math.nan if need is None else float(need)

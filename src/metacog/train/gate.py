@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,7 +14,8 @@ from metacog.losses.report import LossReport
 from metacog.model.bundle import MetacogModel
 from metacog.model.gate import FeedbackGate, GateShape
 from metacog.records import Generation
-from metacog.train.gated import gated, read_prompts, reply_batch, reply_logits
+from metacog.train.best import Best
+from metacog.train.gated import gate_metrics, gated, read_prompts, reply_batch, reply_logits
 from metacog.train.loop import StepResult
 from metacog.train.optim import Group, Optimizers
 
@@ -34,7 +36,7 @@ def gate_shape(model: MetacogModel, config: RunConfig) -> GateShape:
 
 
 def shortest_right(rollouts: Iterable[Rollout]) -> list[Generation]:
-    """Return for each question its right rollout with the fewest tokens; none where none is right."""
+    """Return each question's right rollout with the fewest tokens; nothing where none is right."""
     best: dict[str, Generation] = {}
     for rollout in rollouts:
         if not rollout.correct or not rollout.generation.finished:
@@ -48,8 +50,6 @@ def shortest_right(rollouts: Iterable[Rollout]) -> list[Generation]:
 class GateTraining:
     """The objective `gate`: cross-entropy on replies, with only the gate learning."""
 
-    is_finished = False
-
     def __init__(
         self,
         model: MetacogModel,
@@ -58,6 +58,7 @@ class GateTraining:
         *,
         train: Sequence[Generation],
         validation: Sequence[Generation],
+        patience: int = 5,
     ) -> None:
         assert model.reader is not None
         self.model = MetacogModel(model.base, model.reader, feedback, model.decoding)
@@ -66,6 +67,12 @@ class GateTraining:
             module.requires_grad_(False)
         group = Group("gate", list(feedback.parameters()), config.run.learning_rate)
         self.optimizers = Optimizers([group])
+        self._best = Best(feedback, patience=patience)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether validation has not improved for `patience` evaluations."""
+        return self._best.is_stale
 
     def batches(self, start: int) -> Iterator[list[Generation]]:
         """Yield random replies of like length, for ever."""
@@ -83,9 +90,9 @@ class GateTraining:
         """Give the cross-entropy of a batch of replies, the gate on until the gradient is taken."""
         assert self.model.gate is not None
         self.model.gate.train()
-        with self._report(batch) as report:
+        with self._report(batch) as (report, metrics):
             values = {"train/loss_answer": float(report.mean().detach()), **report.values()}
-            yield StepResult(report.mean(), values, int(report.count))
+            yield StepResult(report.mean(), {**values, **metrics}, int(report.count))
 
     @torch.no_grad()
     def evaluate(self) -> Mapping[str, float]:
@@ -95,17 +102,24 @@ class GateTraining:
         size = self._config.run.batch
         whole: LossReport | None = None
         for first in range(0, len(self._validation), size):
-            with self._report(self._validation[first : first + size]) as report:
+            with self._report(self._validation[first : first + size]) as (report, _):
                 whole = report if whole is None else whole + report
-        return {} if whole is None else {"eval/validation/loss_answer": float(whole.mean())}
+        if whole is None:
+            return {}
+        self._best.offer(float(whole.mean()))
+        return {"eval/validation/loss_answer": float(whole.mean())}
 
     def save(self, directory: Path) -> None:
-        """Write layer and gate."""
-        self.model.save_layer(directory)
+        """Write layer and gate, the gate that did best on validation so far."""
+        assert self.model.gate is not None
+        replace(self.model, gate=self._best.module_of(self.model.gate)).save_layer(directory)
 
     @contextmanager
-    def _report(self, replies: Sequence[Generation]) -> Iterator[LossReport]:
+    def _report(
+        self, replies: Sequence[Generation]
+    ) -> Iterator[tuple[LossReport, dict[str, float]]]:
         batch = reply_batch(replies, self.model.base.pad_id)
         reading = read_prompts(self.model, batch.prompts)
-        with gated(self.model, reading, batch.thinking):
-            yield answer_loss(*reply_logits(self.model, batch))
+        with gated(self.model, reading, batch.thinking) as state:
+            report = answer_loss(*reply_logits(self.model, batch))
+            yield report, gate_metrics(state, batch.thinking)

@@ -72,6 +72,19 @@ def gated(
         yield state
 
 
+def gate_metrics(state: GateState | None, thinking: Bool[Tensor, "batch seq"]) -> dict[str, float]:
+    """Return what the gate did in the last pass, by event name: means over its THINK tokens.
+
+    In training a switch may be partly on, and counts as that part. Without a gate or a THINK token
+    there is no figure.
+    """
+    if state is None or state.on is None or state.relative is None or not bool(thinking.any()):
+        return {}
+    saturation = state.saturation().unsqueeze(1).expand(thinking.shape)
+    figures = {"coverage": state.on, "norm": state.relative, "saturation": saturation}
+    return {f"metacog/gate/{name}": v[thinking].mean().item() for name, v in figures.items()}
+
+
 def reply_logits(
     model: MetacogModel, batch: ReplyBatch
 ) -> tuple[Float[Tensor, "tokens vocab"], Int[Tensor, " tokens"], Bool[Tensor, " tokens"]]:

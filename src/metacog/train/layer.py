@@ -1,15 +1,12 @@
 """Trains the layer on a frozen base's own rollouts: readings at the prompt, re-readings in THINK."""
 
-import copy
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from metacog.config.run import RunConfig
@@ -22,14 +19,20 @@ from metacog.losses.reread import hope_loss, needed_loss, ready_loss
 from metacog.losses.style import style_loss
 from metacog.losses.variance import variance_loss
 from metacog.model.bundle import MetacogModel
+from metacog.model.layer_stats import layer_metrics
 from metacog.model.metacog import MetacogLayer
 from metacog.model.outputs import LayerOutput, RereadOutput
 from metacog.model.shape import LayerShape
+from metacog.train.best import Best
 from metacog.train.features import Features
 from metacog.train.loop import StepResult
 from metacog.train.optim import Group, Optimizers
 
 Reports = dict[LossName, LossReport]
+
+_WIDE_SHARE = 0.3
+"""Share of prompts whose confidence is meant at a budget beyond their trace's end."""
+_WIDEST = 20.0
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,9 @@ class LayerBatch:
     prompts: Int[Tensor, " prompts"]
     points: Int[Tensor, " points"]
     caps: Int[Tensor, " prompts"]
-    """One point of each prompt: the budget at which its confidence is meant."""
+    """One point of each prompt: where the budget ends at which its confidence is meant."""
+    budgets: Float[Tensor, " prompts"]
+    """That budget in tokens: at the point, or anything above where the point is the trace's end."""
 
 
 def layer_shape(model: MetacogModel, config: RunConfig) -> LayerShape:
@@ -88,9 +93,7 @@ class LayerTraining:
         self.layer, self._model, self._config = layer, model, config
         self._train, self._validation = train, validation
         self._weights = loss_weights(config)
-        self._patience, self._worse = patience, 0
-        self._best = float("inf")
-        self._best_state = copy.deepcopy(layer.state_dict())
+        self._best = Best(layer, patience=patience)
         self._starts = point_starts(train)
         rate, decay = config.run.learning_rate, config.run.weight_decay
         self.optimizers = Optimizers([Group("layer", list(layer.parameters()), rate, decay)])
@@ -98,7 +101,7 @@ class LayerTraining:
     @property
     def is_finished(self) -> bool:
         """Whether validation has not improved for `patience` evaluations."""
-        return self._worse >= self._patience
+        return self._best.is_stale
 
     def batches(self, start: int) -> Iterator[LayerBatch]:
         """Yield random prompts with all of their points, for ever."""
@@ -108,16 +111,21 @@ class LayerTraining:
             chosen = torch.randint(
                 len(self._train.need), (self._config.run.batch,), generator=generator
             )
-            yield batch_of(self._starts, chosen, generator)
+            yield batch_of(self._train, self._starts, chosen, generator)
             step += 1
 
     @contextmanager
     def step(self, batch: LayerBatch) -> Iterator[StepResult]:
         """Give the weighted losses of a batch."""
         self.layer.train()
-        reports = self._reports(self._train, batch)
+        out, reports = self._reports(self._train, batch)
         loss = combine(reports, self._weights)
-        yield StepResult(loss, loss_values(reports, self._weights), len(batch.points))
+        metrics = {
+            **loss_values(reports, self._weights),
+            **layer_metrics(out, self.layer.scale),
+            **spending_metrics(out.budget.detach(), self._train.natural[batch.prompts]),
+        }
+        yield StepResult(loss, metrics, len(batch.points))
 
     @torch.no_grad()
     def evaluate(self) -> Mapping[str, float]:
@@ -126,31 +134,25 @@ class LayerTraining:
         features = self._validation
         generator = torch.Generator().manual_seed(0)
         everyone = torch.arange(len(features.need))
-        batch = batch_of(point_starts(features), everyone, generator)
-        reports = self._reports(features, batch)
+        batch = batch_of(features, point_starts(features), everyone, generator)
+        _, reports = self._reports(features, batch)
         values = loss_values(reports, self._weights)
-        if values["train/loss"] < self._best:
-            self._best, self._worse = values["train/loss"], 0
-            self._best_state = copy.deepcopy(self.layer.state_dict())
-        else:
-            self._worse += 1
+        self._best.offer(values["train/loss"])
         return {f"eval/validation/{name.removeprefix('train/')}": v for name, v in values.items()}
 
     def save(self, directory: Path) -> None:
         """Write the layer that did best on validation so far, or as it is before any evaluation."""
-        best = copy.deepcopy(self.layer)
-        if math.isfinite(self._best):
-            best.load_state_dict(self._best_state)
         self._model.with_layer(
-            best, plans=self._config.metacog.plans, gate=self._model.gate
+            self._best.module_of(self.layer),
+            plans=self._config.metacog.plans,
+            gate=self._model.gate,
         ).save_layer(directory)
 
-    def _reports(self, features: Features, batch: LayerBatch) -> Reports:
-        caps = features.used[batch.caps]
-        out = self.layer.read(features.prompt_states[batch.prompts].float(), caps)
+    def _reports(self, features: Features, batch: LayerBatch) -> tuple[LayerOutput, Reports]:
+        out = self.layer.read(features.prompt_states[batch.prompts].float(), batch.budgets)
         points = batch.points[features.used[batch.points] > 0]
         again = self.layer.reread(features.point_states[points].float(), features.used[points])
-        return {
+        return out, {
             **self._prompt_reports(features, batch, out),
             **self._point_reports(features, points, again),
         }
@@ -234,6 +236,18 @@ class LayerTraining:
         }
 
 
+def spending_metrics(
+    predicted: Float[Tensor, " prompts"], used: Float[Tensor, " prompts"]
+) -> dict[str, float]:
+    """Return the THINK tokens of a batch beside its predicted budgets, by event name."""
+    return {
+        "think_tokens_used": used.mean().item(),
+        "metacog/budget/predicted_mean": predicted.mean().item(),
+        "metacog/budget/used_mean": used.mean().item(),
+        "metacog/budget/mae": (predicted - used).abs().mean().item(),
+    }
+
+
 def point_starts(features: Features) -> Int[Tensor, " prompts_and_one"]:
     """Return where each prompt's points begin; they lie together, in the prompts' order."""
     counts = torch.bincount(features.prompt, minlength=len(features.need))
@@ -241,12 +255,22 @@ def point_starts(features: Features) -> Int[Tensor, " prompts_and_one"]:
 
 
 def batch_of(
-    starts: Int[Tensor, " prompts_and_one"], prompts: Int[Tensor, " chosen"], generator: Any
+    features: Features,
+    starts: Int[Tensor, " prompts_and_one"],
+    prompts: Int[Tensor, " chosen"],
+    generator: torch.Generator,
 ) -> LayerBatch:
-    """Return chosen prompts with all of their points and a random cap for each."""
+    """Return chosen prompts with all of their points and a random budget for each.
+
+    Most budgets end at a point of the trace. The others are larger than the whole trace, as a
+    generous budget or none is, up to `_WIDEST` times: there the trace ends as it did.
+    """
     first, last = starts[prompts], starts[prompts + 1]
     counts = last - first
     within = torch.arange(int(counts.sum())) - (counts.cumsum(0) - counts).repeat_interleave(counts)
     points = first.repeat_interleave(counts) + within
-    draw = torch.rand(len(prompts), generator=generator)
-    return LayerBatch(prompts, points, first + (draw * counts).long())
+    draw, wide, factor = torch.rand(3, len(prompts), generator=generator)
+    beyond = wide < _WIDE_SHARE
+    caps = torch.where(beyond, last - 1, first + (draw * counts).long())
+    stretch = torch.where(beyond, _WIDEST**factor, 1.0)
+    return LayerBatch(prompts, points, caps, features.used[caps].clamp(min=1) * stretch)

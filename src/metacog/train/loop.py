@@ -1,5 +1,6 @@
 """The loop that every objective runs in: step, log, evaluate, save."""
 
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -77,16 +78,18 @@ def fit(
             norm = _backward(objective, result, config.clip, step)
         objective.optimizers.step(factor)
         seen += result.tokens
-        if step % _LOG_EVERY == 0 or step == config.steps:
+        if step % config.eval_interval == 0:
+            recorder.record(EventKind.EVAL, step, objective.evaluate())
+        is_last = step >= config.steps or objective.is_finished
+        if step % _LOG_EVERY == 0 or is_last:
             speed = seen / (time.monotonic() - clock)
             extra = {"train/grad_norm": norm, "perf/tokens_per_s": speed}
             rates = objective.optimizers.rates(factor)
             recorder.metrics(step, {**result.metrics, **extra, **rates})
-        if step % config.eval_interval == 0:
-            recorder.record(EventKind.EVAL, step, objective.evaluate())
         if step % config.save_interval == 0:
             save(objective, run.checkpoint(step), recorder, step)
-        if step >= config.steps or objective.is_finished:
+            forget_old(run, config)
+        if is_last:
             break
     save(objective, run.path / "final", recorder, step)
     return step
@@ -97,6 +100,14 @@ def save(objective: Objective[Batch], directory: Path, recorder: Recorder, step:
     with new_directory(directory) as temporary:
         objective.save(temporary)
     recorder.record(EventKind.CHECKPOINT, step, {"path": str(directory.absolute())})
+
+
+def forget_old(run: RunDir, config: TrainingConfig) -> None:
+    """Remove all but the latest `keep_last` checkpoints of a run."""
+    if config.keep_last is not None:
+        saved = sorted(run.path.glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
+        for path in saved[: -config.keep_last]:
+            shutil.rmtree(path)
 
 
 def _backward(objective: Objective[Batch], result: StepResult, clip: float, step: int) -> float:

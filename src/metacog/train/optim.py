@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from metacog.train.muon import Muon
+
 
 @dataclass(frozen=True)
 class Group:
@@ -20,11 +22,7 @@ class Group:
 
 
 class Optimizers:
-    """Muon for matrices, AdamW for all else, under one course of the learning rate.
-
-    Muon: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"; updates
-    are scaled to AdamW's root mean square (Liu et al. 2025, "Muon is scalable for LLM training").
-    """
+    """Muon for matrices, AdamW for all else, under one course of the learning rate."""
 
     def __init__(self, groups: Sequence[Group]) -> None:
         self._parts: list[torch.optim.Optimizer] = []
@@ -34,12 +32,7 @@ class Optimizers:
             parameters = list(group.parameters)
             if group.matrices:
                 self._parts.append(
-                    torch.optim.Muon(
-                        parameters,
-                        lr=group.learning_rate,
-                        weight_decay=group.weight_decay,
-                        adjust_lr_fn="match_rms_adamw",
-                    )
+                    Muon(parameters, lr=group.learning_rate, weight_decay=group.weight_decay)
                 )
             else:
                 self._parts.append(

@@ -17,10 +17,11 @@ from metacog.config.objective import PretrainObjective, PretrainStage
 from metacog.config.run import RunConfig
 from metacog.data.collate import TokenBatch, left_padded
 from metacog.data.tasks.corpus import Corpus, CorpusMix, bucketed
-from metacog.data.tasks.families import FAMILIES
+from metacog.data.tasks.families import FAMILIES, NUM_LEVELS
 from metacog.data.tasks.questions import stream_questions
 from metacog.data.tasks.splits import Split
 from metacog.data.tasks.traces import choose_plan, think
+from metacog.errors import ConfigError, RunError
 from metacog.model.base import load_base
 from metacog.model.scratch import untrained_base
 from metacog.text.tokenizer import Tokenizer, build_tokenizer
@@ -38,6 +39,7 @@ class Pretraining:
     is_finished = False
 
     def __init__(self, config: RunConfig, objective: PretrainObjective) -> None:
+        check_mix(objective)
         self._config, self._objective = config, objective
         torch.manual_seed(config.run.seed)
         if objective.start is None:
@@ -73,7 +75,7 @@ class Pretraining:
     @contextmanager
     def step(self, batch: TokenBatch) -> Iterator[StepResult]:
         """Give the weighted cross-entropy of a batch."""
-        loss = self._loss(batch)
+        loss = self._loss(batch, self._body)
         yield StepResult(loss, {"train/loss": float(loss.detach())}, batch.ids.numel())
 
     @torch.no_grad()
@@ -81,7 +83,8 @@ class Pretraining:
         """Return the mean loss on validation questions."""
         size = self._objective.chunk // 20
         batches = self._chunk(Split.VALIDATION, len(self._objective.stages) - 1, 0, size)
-        losses = [float(self._loss(batch)) for batch in batches]
+        # Without gradients the compiled model would be compiled once more for every length.
+        losses = [float(self._loss(batch, self.model.base_model)) for batch in batches]
         return {"eval/validation/loss": sum(losses) / len(losses)} if losses else {}
 
     def save(self, directory: Path) -> None:
@@ -91,7 +94,14 @@ class Pretraining:
 
     def _stage(self, place: int) -> Iterator[TokenBatch]:
         for index in count():
-            yield from self._chunk(Split.BASE_TRAIN, place, index, self._objective.chunk)
+            before = None
+            for before in self._chunk(Split.BASE_TRAIN, place, index, self._objective.chunk):
+                yield before
+            if before is None:
+                raise RunError(
+                    f"Wanted a batch of {self._objective.batch_tokens} tokens, but no length of "
+                    f"{self._objective.chunk} examples fills one. Raise run.objective.chunk."
+                )
 
     def _chunk(self, split: Split, place: int, index: int, size: int) -> Iterator[TokenBatch]:
         seed = self._config.run.seed + _STAGE_STRIDE * place
@@ -107,10 +117,10 @@ class Pretraining:
         for length, group in shuffled:
             yield left_padded(group, length, self.tokenizer.pad_token_id)
 
-    def _loss(self, batch: TokenBatch) -> Float[Tensor, ""]:
+    def _loss(self, batch: TokenBatch, body: Callable[..., Any]) -> Float[Tensor, ""]:
         low = self._config.model.precision == "bf16"
         with torch.autocast("cpu", torch.bfloat16, enabled=low):
-            states = self._body(
+            states = body(
                 input_ids=batch.ids,
                 attention_mask=batch.mask,
                 position_ids=batch.positions,
@@ -121,6 +131,30 @@ class Pretraining:
             logits = self.model.get_output_embeddings()(states[chosen])
         losses = cross_entropy(logits.float(), batch.ids[:, 1:][chosen], reduction="none")
         return (losses * weights[chosen]).sum() / weights.sum()
+
+
+def check_mix(objective: PretrainObjective) -> None:
+    """Refuse a mixture of families or levels that there are not.
+
+    Raises:
+        ConfigError: Naming the key, what it may hold, and what to do.
+    """
+    for place, stage in enumerate(objective.stages):
+        named = {
+            "family_weights": stage.family_weights,
+            "direct_families": stage.direct_families or (),
+        }
+        for key, names in named.items():
+            if unknown := sorted(set(names) - set(FAMILIES)):
+                raise ConfigError(
+                    f"Wanted run.objective.stages.{place}.{key} among {', '.join(FAMILIES)}, got "
+                    f"{', '.join(unknown)}. Correct the names."
+                )
+    if len(objective.level_weights) != NUM_LEVELS:
+        raise ConfigError(
+            f"Wanted run.objective.level_weights for the {NUM_LEVELS} levels, got "
+            f"{len(objective.level_weights)}. Give each level a weight."
+        )
 
 
 def vocabulary(per_family: int) -> Tokenizer:

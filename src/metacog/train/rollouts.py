@@ -4,9 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from metacog.data.tasks.families import FAMILIES
-from metacog.data.tasks.questions import Question, stream_questions
-from metacog.data.tasks.splits import Split
+from metacog.data.tasks.questions import Question
 from metacog.decode.collect import Rollout, roll_out
 from metacog.decode.engine import Engine
 from metacog.decode.settings import engine_settings, request_for
@@ -17,22 +15,10 @@ from metacog.text.render import render
 from metacog.train.features import Features, extract, joined
 
 Progress = Callable[[int, int, float], None]
-"""Told how many of how many are done, and the seconds that are left."""
+"""Told how many prompts of how many are done, and the seconds that are left."""
 
 _WAVE = 1024
-"""Prompts whose rollouts are made before their features are taken."""
-
-
-def distinct_questions(
-    split: Split, count: int, *, seed: int, families: Sequence[str] = tuple(FAMILIES)
-) -> list[Question]:
-    """Return this many different questions of a split, families and levels drawn alike."""
-    found: dict[str, Question] = {}
-    for question in stream_questions(split, seed=seed, families=families or tuple(FAMILIES)):
-        found.setdefault(question.id, question)
-        if len(found) == count:
-            break
-    return list(found.values())
+"""Prompts whose rollouts are made before anything is made of them."""
 
 
 def collect_features(
@@ -40,44 +26,86 @@ def collect_features(
     questions: Sequence[Question],
     *,
     seed: int,
+    rollouts: int = 1,
+    every_token: bool = False,
     rows: int = 128,
     progress: Progress | None = None,
 ) -> Features:
-    """Return the features of one uncapped rollout of each question, the gate as it is.
+    """Return the features of uncapped rollouts of each question, the gate as it is.
 
     Args:
         model: The base, with layer and gate where it has them.
         questions: What to ask.
         seed: Of the sampling noise.
+        rollouts: Of each question.
+        every_token: Value a close after every token as well: what an operating point is chosen on.
         rows: Rollouts that run side by side.
         progress: Told after each wave.
+    """
+    temperature = model.decoding.sampling.temperature
+    waves = uncapped_waves(
+        model, questions, seed=seed, rollouts=rollouts, rows=rows, progress=progress
+    )
+    return joined(
+        [
+            part
+            for index, wave in enumerate(waves)
+            for part in extract(
+                model,
+                wave,
+                temperature=temperature,
+                every_token=every_token,
+                seed=seed + index * _WAVE,
+            )
+        ]
+    )
+
+
+def uncapped_waves(
+    model: MetacogModel,
+    questions: Sequence[Question],
+    *,
+    seed: int,
+    rollouts: int = 1,
+    opening: Sequence[int] = (),
+    rows: int = 128,
+    progress: Progress | None = None,
+) -> Iterator[list[Rollout]]:
+    """Yield the uncapped rollouts of some questions after others, as `collect_features` makes them.
+
+    Args:
+        model: The base, with layer and gate where it has them.
+        questions: What to ask.
+        seed: Of the sampling noise.
+        rollouts: Of each question.
+        opening: Ids that THINK begins with; they count as prompt.
+        rows: Rollouts that run side by side.
+        progress: Told when the next wave is asked for.
     """
     # Exact values of prefixes stand for plain sampling: nothing may move the sampler.
     settings = engine_settings(model, rows=rows, revise=False)
     engine = Engine(model, replace(settings, opening=replace(settings.opening, modulation=None)))
     started = time.monotonic()
-    parts: list[Features] = []
     for start in range(0, len(questions), _WAVE):
         wave = questions[start : start + _WAVE]
-        rollouts = list(_uncapped(model, engine, wave, start, seed))
-        parts += extract(
-            model, rollouts, temperature=model.decoding.sampling.temperature, seed=seed + start
-        )
-        done = start + len(wave)
+        asked = {
+            (start + index) * rollouts + turn: question
+            for index, question in enumerate(wave)
+            for turn in range(rollouts)
+        }
+        requests = [_request(model, n, q, opening, seed) for n, q in asked.items()]
+        requests.sort(key=lambda request: len(request.prompt))
+        yield list(roll_out(engine.generate, model.base, asked, requests))
         if progress is not None:
+            done = start + len(wave)
             left = (time.monotonic() - started) / done * (len(questions) - done)
             progress(done, len(questions), left)
-    return joined(parts)
 
 
-def _uncapped(
-    model: MetacogModel, engine: Engine, questions: Sequence[Question], first: int, seed: int
-) -> Iterator[Rollout]:
-    by_id = {first + index: question for index, question in enumerate(questions)}
-    requests: list[Request] = []
-    for index, question in by_id.items():
-        prompt = render(model.base.tokenizer, [{"role": "user", "content": question.text}])
-        request = request_for(model, tuple(prompt), request_id=index, budget=NO_LIMIT, seed=seed)
-        requests.append(replace(request, top_p=1.0, repetition_penalty=1.0))
-    requests.sort(key=lambda request: len(request.prompt))
-    yield from roll_out(engine.generate, model.base, by_id, requests)
+def _request(
+    model: MetacogModel, number: int, question: Question, opening: Sequence[int], seed: int
+) -> Request:
+    prompt = render(model.base.tokenizer, [{"role": "user", "content": question.text}])
+    whole = (*prompt, *opening)
+    request = request_for(model, whole, request_id=number, budget=NO_LIMIT, seed=seed)
+    return replace(request, top_p=1.0, repetition_penalty=1.0)

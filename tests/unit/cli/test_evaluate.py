@@ -21,6 +21,7 @@ SUMMARY = {
 
 def test_caps_are_whole_numbers_in_a_list() -> None:
     assert parse_caps("16, 32,64") == (16, 32, 64)
+    assert parse_caps("auto,none, 64") == (64,)
     assert parse_caps("") == ()
 
 

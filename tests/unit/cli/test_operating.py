@@ -1,11 +1,14 @@
 """From features to thresholds that are saved with the layer."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from metacog.cli.operating import set_operating_point, trace_points
+from metacog.errors import DataError
 from metacog.model.bundle import load_model
 from metacog.train.features import Features
 
@@ -34,7 +37,13 @@ def features_of(model, lengths: list[int]) -> Features:
         needed=torch.tensor([max(0.0, 4.0 - tokens) for tokens in used]),
         ready=torch.tensor([0.0 if tokens == 0 else 1.0 for tokens in used]),
         hope=torch.ones(points),
+        right=torch.cat([right_of(4 * (length - 1)) for length in lengths]),
     )
+
+
+def right_of(natural: int) -> torch.Tensor:
+    """Return what is right after 0 to natural tokens: everything from 4 on."""
+    return (torch.arange(natural + 1) >= 4).float()
 
 
 def test_points_are_laid_out_a_row_for_each_trace(tiny_model) -> None:
@@ -47,6 +56,12 @@ def test_points_are_laid_out_a_row_for_each_trace(tiny_model) -> None:
     one = layer.reread(features.point_states[4:5].float(), features.used[4:5])
     assert np.isclose(points.ready[1, 1], one.ready_raw.sigmoid().item(), atol=1e-5)
     assert np.isclose(points.needed[1, 1], one.needed.item(), rtol=1e-4)
+
+
+def test_values_of_other_traces_are_refused(tiny_model) -> None:
+    features = features_of(tiny_model, [3, 5])
+    with pytest.raises(DataError, match=r"Wanted 26 values.* got 25"):
+        trace_points(tiny_model, replace(features, right=features.right[:-1]))
 
 
 def test_thresholds_are_saved_and_hold_after_loading(tiny_model, tmp_path) -> None:

@@ -69,7 +69,10 @@ def test_an_unknown_key_names_the_nearest_and_the_file(
         ({"metacog": {"agg": "max"}}, ["metacog.agg", "'attn' or 'mean'", "got 'max'"]),
         ({"run": 3}, ["run: wanted a section", "got 3"]),
         ({"run": {"objective": {"kind": "dream"}}}, ["run.objective", "'practice'"]),
-        ({"run": {"objective": {"kind": "layer", "cuts": 0}}}, ["run.objective.cuts:", "got 0"]),
+        (
+            {"run": {"objective": {"kind": "layer", "rollouts": 0}}},
+            ["run.objective.rollouts:", "got 0"],
+        ),
         ({"plan": {"scale": {"direct": -1}}}, ["plan.scale.direct:", "got -1"]),
         ({"logging": {"sinks": ["jsonl", "tv"]}}, ["logging.sinks.1:", "'wandb'", "got 'tv'"]),
     ],

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from metacog.config import RunConfig, cautions, parse
+from metacog.config.objective import PretrainObjective
 from metacog.config.show import settings
 from metacog.errors import ConfigError
 
@@ -87,6 +88,14 @@ def test_a_count_has_no_upper_bound(key: str, value: object) -> None:
         ({"data": {"path": "a", "tasks": ["gcd"]}}, "data.path or data.tasks"),
         ({"data": {"tasks": ["gcd", "gcd"]}}, "names a family twice"),
         ({"plan": {"scale": {"dirct": 1}}}, "plan.scale names 'dirct'"),
+        (
+            {"sampling": {"modulation": {"plan_shift": {"dirct": 1}}}},
+            "sampling.modulation.plan_shift names 'dirct'",
+        ),
+        (
+            {"sampling": {"modulation": {"plan_shift": {"direct": -1.1}}}},
+            "sampling.modulation.plan_shift.direct",
+        ),
         ({"metacog": {"plans": ["a", "a"]}}, "names a plan twice"),
         ({"metacog": {"plans": ["Do it"]}}, "lower-case words"),
         ({"metacog": {"plans": []}}, "metacog.plans"),
@@ -96,6 +105,10 @@ def test_a_count_has_no_upper_bound(key: str, value: object) -> None:
         ({"budget": {"quantile": 1}}, "budget.quantile"),
         ({"sampling": {"top_p": 0}}, "sampling.top_p"),
         ({"run": {"objective": {"kind": "pretrain", "num_heads": 3}}}, "multiple of num_heads (3)"),
+        (
+            {"run": {"objective": {"kind": "pretrain", "longest": 390, "batch_tokens": 415}}},
+            "padded (416), got 415; raise it or lower longest",
+        ),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(
@@ -104,6 +117,19 @@ def test_settings_that_contradict_each_other_are_refused(
     with pytest.raises(ConfigError) as caught:
         parse(document, source="test")
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(("longest", "step"), [(390, 32), (416, 32), (416, 1)])
+def test_a_batch_may_hold_the_longest_example_alone(longest: int, step: int) -> None:
+    sizes = {"longest": longest, "length_step": step, "batch_tokens": 416}
+    config = parse({"run": {"objective": {"kind": "pretrain", **sizes}}}, source="test")
+    assert isinstance(config.run.objective, PretrainObjective)
+    assert config.run.objective.batch_tokens == 416
+    with pytest.raises(ConfigError, match=r"padded \(416\), got 415"):
+        parse(
+            {"run": {"objective": {"kind": "pretrain", **sizes, "batch_tokens": 415}}},
+            source="test",
+        )
 
 
 def test_plans_of_ones_own_need_no_scale() -> None:

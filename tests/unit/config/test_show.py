@@ -12,6 +12,7 @@ def test_the_table_has_a_line_for_each_value_and_stars_what_was_changed() -> Non
     starred = [line.split() for line in lines if line.startswith("*")]
     assert starred == [
         ["*", "run.objective.kind", "gate"],
+        ["*", "run.objective.layer_path", "null"],
         ["*", "run.objective.rollouts", "4"],
         ["*", "run.steps", "7"],
     ]

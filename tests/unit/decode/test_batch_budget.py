@@ -182,6 +182,24 @@ def test_debug_fires_in_any_row() -> None:
         batch.observe(np.array([1, 2]))
 
 
+def test_debug_fires_where_think_stays_open_beyond_the_limit() -> None:
+    batch = admitted(ControllerSettings(answer_reserve=4, debug=True), 9, 9)
+    for _ in range(3):
+        batch.observe(np.array([7, 7]))
+    batch._rows["limit"][1] = 3  # as a revision would that forgot to begin the close
+    with pytest.raises(BudgetExceeded, match="open in row 1 after 4 tokens, with a limit of 3"):
+        batch.observe(np.array([7, 7]))
+
+
+def test_debug_fires_also_where_thoughts_are_not_counted() -> None:
+    batch = admitted(ControllerSettings(answer_reserve=4, debug=True), 2)
+    batch.observe(np.array([7]))
+    batch._rows["used"][0] = 0
+    batch.observe(np.array([7]))
+    with pytest.raises(BudgetExceeded, match="open in row 0 after 3 tokens, with a limit of 2"):
+        batch.observe(np.array([7]))
+
+
 def test_a_revision_touches_its_row_alone() -> None:
     controls = ControllerSettings(answer_reserve=4, landing=Landing(3, 1.0, (8,)))
     batch = admitted(controls, 9, 9)

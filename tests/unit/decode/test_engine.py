@@ -191,6 +191,10 @@ def test_more_than_the_context_is_refused(tiny_model: MetacogModel, request_: Re
         ({"max_new_tokens": 1}, "max_new_tokens of at least 2"),
         ({"max_answer_tokens": 0}, "max_answer_tokens of at least 1"),
         ({"plan": "guess"}, "got 'guess'"),
+        ({"temperature": -1.0}, r"temperature of 0 or more.*got -1\.0 and 1\.0"),
+        ({"temperature": float("nan")}, "temperature of 0 or more"),
+        ({"top_p": 0.0}, r"top_p above 0 and at most 1.*got 1\.0 and 0\.0"),
+        ({"top_p": 1.5}, "top_p above 0 and at most 1"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_a_token(

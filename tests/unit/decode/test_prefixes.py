@@ -1,12 +1,19 @@
 """The layout of branches by hand, need by hand, and states against passes without branches."""
 
+from dataclasses import replace
+from itertools import product
+
 import pytest
 import torch
 from torch import Tensor
 
+from metacog.decode.budget import ControllerSettings
+from metacog.decode.engine import Engine, EngineSettings
 from metacog.decode.prefixes import PrefixValues, Trace, pack, prefix_values
+from metacog.decode.rereading import RereadSettings
 from metacog.model.bundle import MetacogModel
 from metacog.model.taps import taps
+from metacog.records import Request, Segment
 
 
 def values(cuts: tuple[int, ...], right: list[bool]) -> PrefixValues:
@@ -33,6 +40,17 @@ def test_need_is_where_it_is_right_and_stays_right(
     cuts: tuple[int, ...], right: list[bool], need: int | None
 ) -> None:
     assert values(cuts, right).need == need
+
+
+@pytest.mark.parametrize(
+    ("at", "need"), [((0, 4, 9), 4), ((0, 9), 9), ((2, 4), 2), ((7,), 9), ((), 9), ((4, 7), 9)]
+)
+def test_need_at_line_ends_does_not_see_the_cuts_between_them(
+    at: tuple[int, ...], need: int
+) -> None:
+    found = values((0, 2, 4, 7, 9), [False, True, True, False, True])
+    assert found.need == 9
+    assert found.need_at(at) == need
 
 
 def test_the_layout_of_one_trace_and_a_longer_one() -> None:
@@ -92,7 +110,11 @@ def test_values_of_a_bare_base(
 ) -> None:
     model, close = tiny_base_model, tiny_base_model.base.tags.think_close
     think, cuts = (60, 61, 62, 63, 64), (0, 2, 5)
-    said = answer_logits(model, (*tiny_prompts[0], *think[:2], *close), (0,)).argmax(-1).tolist()
+    marks = [*close, *model.base.tags.think_open]
+    assert len(marks) == 2
+    first = answer_logits(model, (*tiny_prompts[0], *think[:2], *close), (0,))
+    first[:, marks] = -torch.inf
+    said = first.argmax(-1).tolist()
     traces = [
         Trace(tiny_prompts[0], think, tuple(said), cuts),
         Trace(tiny_prompts[2], think[:1], (33, 44), (0, 1)),
@@ -110,6 +132,7 @@ def test_values_of_a_bare_base(
             for kept, ids in ((value.cut_states, before), (value.close_states, closed)):
                 torch.testing.assert_close(kept[row], states_of(model, ids), atol=1e-4, rtol=1e-5)
             logits = answer_logits(model, closed, trace.answer)
+            logits[:, marks] = -torch.inf
             answer = torch.tensor(trace.answer)
             chosen = (logits / 0.7).log_softmax(-1).gather(1, answer[:, None]).sum()
             torch.testing.assert_close(value.logprob[row], chosen, atol=1e-4, rtol=1e-5)
@@ -130,3 +153,47 @@ def test_a_trace_without_thinking(
     value = prefix_values(tiny_model, [Trace(tiny_prompts[1], (), (7,), (0,))])[0]
     assert value.logprob.shape == (1,)
     assert value.logprob.item() < 0
+
+
+def test_the_greedy_answer_is_the_one_that_the_engine_gives(
+    tiny_model: MetacogModel, tiny_prompts: tuple[tuple[int, ...], ...]
+) -> None:
+    """Here the base would often close or open THINK again inside its answer."""
+    requests = [
+        Request(n, prompt, budget=budget, temperature=0.0, max_new_tokens=40, max_answer_tokens=8)
+        for n, (prompt, budget) in enumerate(product(tiny_prompts, (0, 2, 5, 9)))
+    ]
+    settings = EngineSettings(
+        controller=ControllerSettings(answer_reserve=8), reread=RereadSettings(revise=False)
+    )
+    replies = list(Engine(tiny_model, settings).generate(requests))
+    answers = [step for r in replies for step in r.steps if step.segment is Segment.ANSWER]
+    assert any(step.altered for step in answers), "nothing was suppressed in any answer"
+    traces = [Trace(r.prompt, r.think, r.answer, (len(r.think),)) for r in replies]
+    for value in prefix_values(tiny_model, traces):
+        assert value.greedy.tolist() == [True]
+
+
+def test_what_no_answer_may_hold_has_no_probability(
+    tiny_base_model: MetacogModel, tiny_prompts: tuple[tuple[int, ...], ...]
+) -> None:
+    tags, size = tiny_base_model.base.tags, tiny_base_model.base.vocabulary
+    traces = [Trace(tiny_prompts[0], (60, 61), (token,), (0, 2)) for token in range(size)]
+    found = torch.stack([v.logprob for v in prefix_values(tiny_base_model, traces)]).exp()
+    for mark in (tags.think_open, tags.think_close):
+        assert found[list(mark)].tolist() == [[0.0, 0.0]]
+    torch.testing.assert_close(found.sum(0), torch.ones(2))
+
+
+def test_a_mark_of_several_ids_is_left_as_it_is(
+    tiny_base_model: MetacogModel, tiny_prompts: tuple[tuple[int, ...], ...]
+) -> None:
+    tags = replace(tiny_base_model.base.tags, think_open=(70, 71), think_close=(72, 73))
+    base = replace(tiny_base_model.base, tags=tags)
+    answer = (70, 71, 72, 73)
+    (value,) = prefix_values(
+        replace(tiny_base_model, base=base), [Trace(tiny_prompts[0], (60,), answer, (1,))]
+    )
+    logits = answer_logits(tiny_base_model, (*tiny_prompts[0], 60, 72, 73), answer)
+    chosen = logits.log_softmax(-1).gather(1, torch.tensor(answer)[:, None]).sum()
+    torch.testing.assert_close(value.logprob[0], chosen, atol=1e-4, rtol=1e-5)

@@ -34,7 +34,9 @@ HOW = DecodingConfig(
         temperature=0.3,
         top_p=0.8,
         repetition_penalty=1.1,
-        modulation=ModulationConfig(enabled=True, temperature_span=0.4, top_p_span=0.2),
+        modulation=ModulationConfig(
+            enabled=True, temperature_span=0.4, top_p_span=0.2, plan_shift={"verify": 0.5}
+        ),
     ),
 )
 
@@ -56,7 +58,7 @@ def test_each_key_arrives(tiny_model: MetacogModel) -> None:
         inject_plan=True,
         plan_marks={plan: encode(f"<plan>{plan}</plan>\n") for plan in plans},
         telemetry=True,
-        modulation=Modulation(0.4, 0.2),
+        modulation=Modulation(0.4, 0.2, {"verify": 0.5}),
     )
 
 

@@ -29,6 +29,7 @@ READER = AnswerReader(
     decode=lambda ids: "".join(MARKS.get(number, chr(number)) for number in ids),
     end=frozenset({END}),
     tags=((CLOSE,), (OPEN_EVAL,), (CLOSE_EVAL,)),
+    close=(CLOSE,),
 )
 NO_LIMIT = -1
 

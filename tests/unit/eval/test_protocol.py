@@ -4,6 +4,7 @@ from random import Random
 import numpy as np
 import pytest
 
+from metacog.data.tasks.drawing import draw_questions
 from metacog.data.tasks.questions import Question
 from metacog.data.tasks.splits import Split
 from metacog.eval.cheap import CheapCurve, CheapTrace
@@ -12,12 +13,11 @@ from metacog.eval.protocol import (
     Fixed,
     Measurement,
     constant_curve,
-    fix_on_validation,
+    fix_baselines,
     measure_on_test,
     num_replies,
     oracle_at,
 )
-from metacog.eval.questions import draw_questions
 from metacog.eval.runner import Runner
 from metacog.eval.summary import summarise_measurement
 from tests.unit.eval.hand import Script, row, setup_of
@@ -46,7 +46,7 @@ def runner_of(split: Split, n: int) -> Runner:
 
 @pytest.fixture(scope="module")
 def fixed() -> Fixed:
-    return fix_on_validation(runner_of(Split.VALIDATION, 80))
+    return fix_baselines(runner_of(Split.CALIBRATION, 320))
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_every_arm_is_run_on_every_question_and_seed(found: Measurement) -> None
     assert len(found.rows) == num_replies(0, 240, caps=2)
 
 
-def test_spends_agree_on_test_with_factors_from_validation(summary: Json) -> None:
+def test_spends_agree_on_test_with_factors_from_calibration(summary: Json) -> None:
     for block in (summary, summary["prompt_only"]):
         for name in ("constant", "label", "permuted", "permuted_within"):
             assert block[name]["spend_mean"] == pytest.approx(block["spend_mean"], rel=0.08)
@@ -106,7 +106,7 @@ def test_the_oracle_is_above_the_arm_that_it_is_matched_to(found: Measurement) -
 
 
 def test_what_was_fixed_stands_in_the_summary(summary: Json, fixed: Fixed) -> None:
-    told = summary["fixed_on_validation"]
+    told = summary["fixed_on_calibration"]
     assert told["learned"]["constant"]["factor"] == fixed.matchings["learned"].constant.factor
     assert told["cheapest_constant"]["tokens"] > 0
 

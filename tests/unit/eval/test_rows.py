@@ -6,7 +6,7 @@ import pytest
 
 from metacog.errors import DataError
 from metacog.eval.rows import EvalRow, read_rows, row_of, write_rows
-from metacog.records import CloseReason, Generation
+from metacog.records import CloseReason, Generation, Segment
 from tests.unit.eval.hand import (
     CLOSE,
     END,
@@ -136,6 +136,21 @@ def test_a_report_that_hides_tokens_does_not_hide_a_violation() -> None:
     generation = generation_of(5, (*RIGHT, END), enforced=4)
     hidden = replace(generation, budget=replace(generation.budget, used=4))
     assert made(hidden).cap_violation
+
+
+def test_a_controller_that_calls_a_thought_the_answer_does_not_hide_a_violation() -> None:
+    generation = generation_of(5, (*RIGHT, END), enforced=4)
+    told = [Segment.THINK] * 4 + [Segment.CLOSE] + [Segment.ANSWER] * (len(RIGHT) + 2)
+    steps = tuple(
+        replace(step, segment=segment) for step, segment in zip(generation.steps, told, strict=True)
+    )
+    hidden = replace(generation, steps=steps, budget=replace(generation.budget, used=4))
+    assert len(hidden.think) == hidden.budget.used == 4
+    assert made(hidden).cap_violation
+
+
+def test_a_second_closer_is_a_violation() -> None:
+    assert made(generation_of(2, (*RIGHT, CLOSE, END), enforced=4)).cap_violation
 
 
 def test_rows_survive_the_file_and_missing_stays_missing(tmp_path: Path) -> None:

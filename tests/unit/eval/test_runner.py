@@ -3,10 +3,10 @@ from dataclasses import replace
 
 import pytest
 
+from metacog.data.tasks.drawing import draw_questions
 from metacog.data.tasks.splits import Split
 from metacog.errors import RunError
 from metacog.eval.arms import LEARNED_ARM, Looking, cap_arm
-from metacog.eval.questions import draw_questions
 from metacog.eval.runner import (
     Progress,
     ProgressMeter,

@@ -76,6 +76,8 @@ def test_both_ways_of_reading_hold_the_same_figures() -> None:
     both = summarise(ALL + arm_rows("prompt_only", [9] * 8, [YES] * 8), resampling=DRAWS)
     assert set(both["prompt_only"]) <= set(both)
     assert both["prompt_only"]["accuracy"] == 1.0
+    assert both["prompt_only"]["uncapped"] == both["uncapped"]
+    assert both["uncapped"]["accuracy"] == pytest.approx(5 / 8)
     assert both["prompt_only"]["delta_constant"]["ci95"] is None
 
 
@@ -223,6 +225,8 @@ WANTED = [
     *(f"prompt_only.delta_{name}.ci95" for name in BASELINES),
     "prompt_only.accuracy",
     "prompt_only.saving.mean",
+    "prompt_only.uncapped.accuracy",
+    "prompt_only.uncapped.spend_mean",
 ]
 
 

@@ -11,13 +11,7 @@ from safetensors.torch import load_file, save_file
 from metacog.config.decoding import BudgetConfig, DecodingConfig, PlanConfig
 from metacog.decode.engine import Engine
 from metacog.errors import CheckpointError, ModelError
-from metacog.model.bundle import (
-    DECODING_NAME,
-    MetacogModel,
-    fingerprint,
-    load_model,
-    resolve_model,
-)
+from metacog.model.bundle import DECODING_NAME, MetacogModel, fingerprint, load_model
 from metacog.records import Request
 
 DECODING = DecodingConfig(
@@ -106,22 +100,6 @@ def test_with_layer_leaves_the_model_as_it_was(
     assert added.gate is None, "a gate belongs to its layer, and is named with it"
     assert added.base is tiny_base_model.base
     assert tiny_base_model.reader is None
-
-
-def test_names(tiny_directory: Path, tmp_path: Path) -> None:
-    assert resolve_model(str(tiny_directory)) == tiny_directory
-    assert resolve_model("nano").name == "nano"
-    for name in ("nonesuch", str(tmp_path / "nowhere")):
-        with pytest.raises(ModelError, match=r"bundled model \(nano\) or an existing directory"):
-            load_model(name)
-
-
-def test_a_directory_goes_before_a_bundled_name(
-    tiny_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(tiny_directory, tmp_path / "nano")
-    monkeypatch.chdir(tmp_path)
-    assert resolve_model("nano") == Path("nano")
 
 
 def test_a_directory_without_a_layer(tiny_directory: Path, tmp_path: Path) -> None:

@@ -3,7 +3,14 @@
 import pytest
 
 from metacog.errors import TagError
-from metacog.text.resolve import ResolvedTags, TagIds, is_ambiguous, resolve_tag, resolve_tags
+from metacog.text.resolve import (
+    ResolvedTags,
+    TagIds,
+    ends_line_or_sentence,
+    is_ambiguous,
+    resolve_tag,
+    resolve_tags,
+)
 from metacog.text.tags import EVAL, EXEC, PLAN, TAGS, THINK
 from tests.unit.text.tokenizers import bundled, foreign
 
@@ -17,7 +24,10 @@ def test_the_bundled_tokenizer_has_one_id_for_each_tag() -> None:
     for tag in (PLAN, EXEC, EVAL):
         assert tags.marks[tag.name] == TagIds((ids(tag.open),), (ids(tag.close),))
     assert tags.eos == {tokenizer.eos_token_id}
-    assert {tokenizer.decode([index]) for index in tags.line_ends} == {"\n"}
+    assert {tokenizer.decode([index]) for index in tags.line_ends} == {
+        "\n",
+        *(f"{space}{mark}" for space in ("", " ") for mark in ".!?"),
+    }
 
 
 def test_a_tag_of_several_ids_is_resolved_as_it_is_written() -> None:
@@ -30,10 +40,31 @@ def test_a_tag_of_several_ids_is_resolved_as_it_is_written() -> None:
         assert tokenizer.decode(list(resolved.open)) == tag.open
 
 
-def test_line_ends_are_all_tokens_that_end_in_a_newline() -> None:
-    tokenizer = foreign()
+def test_line_ends_are_all_tokens_that_end_a_line_or_a_sentence() -> None:
+    tokenizer = foreign(pieces=("think", ".\n", '."', ". ", "3", ".5", "so:"))
     ends = {tokenizer.decode([index]) for index in resolve_tags(tokenizer).line_ends}
-    assert ends == {"\n", ".\n"}
+    assert ends == {"\n", ".\n", ".", "!", "?", '."', ". "}
+
+
+@pytest.mark.parametrize(
+    ("text", "ends"),
+    [
+        (" done.", True),
+        ("why?)", True),
+        ("Stop! ", True),
+        ("said.\u201d", True),
+        ("x\n", True),
+        ("3", False),
+        ("e.g", False),
+        (")", False),
+        (" ", False),
+        ("", False),
+        (".\n x", False),
+        ("so:", False),
+    ],
+)
+def test_a_sentence_ends_before_spaces_quotes_and_brackets(text: str, ends: bool) -> None:
+    assert ends_line_or_sentence(text) is ends
 
 
 def test_more_ends_of_a_reply_can_be_named() -> None:

@@ -126,7 +126,7 @@ def test_joined_points_still_belong_to_their_own_prompts(parts: list[Features]) 
     assert numbers(whole.needed) == numbers(needed)
     for field in fields(Features):
         column = getattr(whole, field.name)
-        assert len(column) in {4, 8}
+        assert len(column) in ({0} if field.name == "right" else {4, 8})
         assert column.dtype == getattr(parts[0], field.name).dtype
 
 
@@ -170,6 +170,7 @@ def test_extraction_equals_closing_by_hand(
                 input_ids=torch.tensor([[*closed, *answer]]), output_hidden_states=True
             )
         logits = output.logits[0, len(closed) - 1 : -1]
+        logits[:, [*base.tags.think_open, *base.tags.think_close]] = -torch.inf
         logprob = (logits / temperature).log_softmax(-1)
         chance = logprob.gather(1, torch.tensor(answer).unsqueeze(1)).sum().exp()
         assert float(rows.ready[point]) == pytest.approx(float(chance), rel=1e-3, abs=1e-7)
@@ -177,3 +178,18 @@ def test_extraction_equals_closing_by_hand(
         kept = rows.point_states[point, : len(states)].float()
         assert torch.allclose(kept, states, rtol=1e-2, atol=1e-2)
         assert bool(rows.line_end[point]) == (used > 0 and think[used - 1] in base.tags.line_ends)
+
+
+def test_right_is_known_after_every_token_where_asked_for(
+    tiny_base_model: MetacogModel, make_rollout: MakeRollout
+) -> None:
+    """The values at the points are among those at every token, and points stay the same."""
+    rollouts = [make_rollout(index, think=(40, 41, 42, 43)[: index + 2]) for index in range(3)]
+    (plain,) = extract(tiny_base_model, rollouts, temperature=1.0)
+    (every,) = extract(tiny_base_model, rollouts, temperature=1.0, every_token=True)
+    assert plain.right.numel() == 0
+    assert len(every.right) == sum(2 + 1 + index for index in range(3))
+    assert torch.equal(every.used, plain.used)
+    first = torch.tensor([0, 3, 7])
+    at_points = every.right[first[every.prompt] + every.used.long()]
+    assert torch.allclose(at_points, every.ready, atol=1e-5)

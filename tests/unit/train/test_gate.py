@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -6,7 +7,7 @@ import torch
 from metacog.config import RunConfig, parse
 from metacog.decode.collect import Rollout
 from metacog.decode.engine import Engine
-from metacog.model.bundle import MetacogModel
+from metacog.model.bundle import MetacogModel, load_model
 from metacog.model.gate import FeedbackGate
 from metacog.records import Request
 from metacog.train.gate import GateTraining, gate_shape, shortest_right
@@ -97,6 +98,19 @@ def test_only_the_gate_learns_and_the_loss_falls(training: GateTraining) -> None
         assert all(torch.equal(a, b) for a, b in zip(before, now, strict=True))
 
 
+def test_each_step_says_what_the_gate_did(training: GateTraining) -> None:
+    assert training.model.gate is not None
+    with torch.no_grad():
+        training.model.gate.project.weight.normal_(std=0.5)
+    with training.step(next(training.batches(0))) as result:
+        pass
+    names = ("coverage", "norm", "saturation")
+    found = {name: result.metrics[f"metacog/gate/{name}"] for name in names}
+    assert found["coverage"] == 1.0, "it is always on"
+    assert 0 < found["norm"] <= 0.5
+    assert 0 <= found["saturation"] <= 1
+
+
 def test_no_hook_stays_after_a_step(training: GateTraining) -> None:
     block = training.model.base.blocks[1]
     with training.step(next(training.batches(0))) as result:
@@ -109,3 +123,28 @@ def test_batches_of_a_later_start_are_those_that_would_have_come(training: GateT
     from_zero, later = training.batches(0), training.batches(3)
     before = [next(from_zero) for _ in range(6)]
     assert [next(later) for _ in range(3)] == before[3:]
+
+
+def test_what_is_saved_is_the_gate_that_did_best_on_validation(
+    training: GateTraining, tiny_directory: Path, tmp_path: Path
+) -> None:
+    assert training.model.gate is not None
+    weight = training.model.gate.project.weight
+    with torch.no_grad():
+        training.evaluate()
+        weight.normal_(std=9.0)
+        losses = [training.evaluate()["eval/validation/loss_answer"] for _ in range(5)]
+    assert training.is_finished
+    training.save(tmp_path / "final")
+    saved = load_model(tiny_directory, layer=tmp_path / "final")
+    assert saved.gate is not None
+    assert not bool(saved.gate.project.weight.any()), "it began as zero, which was better"
+    assert bool(weight.any())
+    again = GateTraining(
+        saved,
+        saved.gate,
+        configured(),
+        train=training._train,
+        validation=training._validation,
+    )
+    assert again.evaluate()["eval/validation/loss_answer"] < losses[0]

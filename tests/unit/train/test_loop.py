@@ -12,7 +12,7 @@ from metacog.errors import RunError
 from metacog.telemetry.events import Event, EventKind
 from metacog.telemetry.recorder import Recorder
 from metacog.telemetry.rundir import RunDir
-from metacog.train.loop import StepResult, fit, save
+from metacog.train.loop import StepResult, fit, forget_old, save
 from metacog.train.optim import Group, Optimizers
 
 
@@ -177,6 +177,7 @@ def test_an_objective_that_has_finished_stops_early_and_is_saved(tmp_path: Path)
     assert objective.seen == list(range(7))
     assert [p.name for p in tmp_path.iterdir()] == ["final"]
     assert steps_of(events, EventKind.CHECKPOINT) == [7]
+    assert steps_of(events, EventKind.METRICS) == [7], "its last step is told"
 
 
 def test_a_later_start_goes_on_with_the_batch_of_its_step(tmp_path: Path) -> None:
@@ -185,6 +186,37 @@ def test_a_later_start_goes_on_with_the_batch_of_its_step(tmp_path: Path) -> Non
     assert steps == 25
     assert objective.seen == list(range(18, 25))
     assert steps_of(events, EventKind.CHECKPOINT) == [20, 25]
+
+
+@pytest.mark.parametrize(
+    ("keep_last", "kept"), [(1, [25]), (2, [20, 25]), (9, [5, 10, 15, 20, 25]), (None, None)]
+)
+def test_the_latest_checkpoints_are_kept_and_the_final_state_always(
+    tmp_path: Path, keep_last: int | None, kept: list[int] | None
+) -> None:
+    _, events = run(Quadratic(), tmp_path, save_interval=5, keep_last=keep_last)
+    steps = [5, 10, 15, 20, 25]
+    assert steps_of(events, EventKind.CHECKPOINT) == [*steps, 25]
+    names = {f"checkpoint-{step}" for step in (steps if kept is None else kept)}
+    assert {path.name for path in tmp_path.iterdir()} == {*names, "final"}
+
+
+def test_the_latest_is_that_of_the_highest_step_and_is_left_whole(tmp_path: Path) -> None:
+    run(Quadratic(), tmp_path / "all", steps=10, save_interval=1)
+    run(Quadratic(), tmp_path / "one", steps=10, save_interval=1, keep_last=1)
+    (kept,) = (tmp_path / "one").glob("checkpoint-*")
+    assert kept.name == "checkpoint-10", "10 comes after 9"
+    wanted = (tmp_path / "all" / "checkpoint-10" / "weight.txt").read_text(encoding="utf-8")
+    assert (kept / "weight.txt").read_text(encoding="utf-8") == wanted
+
+
+def test_forgetting_leaves_everything_else_in_the_run(tmp_path: Path) -> None:
+    for name in ("checkpoint-3", "checkpoint-20", "final", "logs", "features"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "events.jsonl").write_text("", encoding="utf-8")
+    forget_old(RunDir(tmp_path), config_of(keep_last=1))
+    left = {"checkpoint-20", "final", "logs", "features", "events.jsonl"}
+    assert {path.name for path in tmp_path.iterdir()} == left
 
 
 def test_a_save_that_breaks_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from metacog.config import RunConfig, parse
 from metacog.config.objective import PretrainObjective
 from metacog.data.collate import TokenBatch
 from metacog.data.tasks.families import FAMILIES
+from metacog.errors import RunError
 from metacog.model.bundle import load_model
 from metacog.train.pretrain import Pretraining, vocabulary
 
@@ -116,6 +117,13 @@ def test_stages_change_the_mixture_at_their_step(staged: Pretraining) -> None:
     assert kinds == [{False}] * 4 + [{True}] * 8
 
 
+def test_a_chunk_that_fills_no_batch_is_refused() -> None:
+    few = made(configured(chunk=3, stages=[SUMS]))
+    with pytest.raises(RunError, match=r"1024 tokens.*3 examples.*run\.objective\.chunk"):
+        next(few.batches(0))
+    assert few.evaluate() == {}
+
+
 def test_rows_are_padded_on_the_left_and_prompts_are_not_trained(staged: Pretraining) -> None:
     padded = 0
     for batch in islice(staged.batches(0), 6):
@@ -178,6 +186,6 @@ def test_the_vocabulary_knows_every_family_and_is_the_same_each_time() -> None:
     one, other = vocabulary(6), vocabulary(6)
     assert one.get_vocab() == other.get_vocab()
     assert len(one) < 3000
-    assert len(FAMILIES) == 9
+    assert len(FAMILIES) == 8
     for text in ("<plan>verify</plan>", "A# #B", "12 × 2"):
         assert one.decode(one.encode(text, add_special_tokens=False)) == text

@@ -1,35 +1,17 @@
 import torch
 
 from metacog.config.decoding import BudgetConfig, DecodingConfig
-from metacog.data.tasks.splits import Split, split_of
+from metacog.data.tasks.drawing import draw_questions
+from metacog.data.tasks.splits import Split
 from metacog.model.bundle import MetacogModel
-from metacog.train.rollouts import collect_features, distinct_questions
-
-
-def test_questions_are_distinct_and_of_one_split() -> None:
-    questions = distinct_questions(Split.LAYER_TRAIN, 120, seed=3, families=["count_bits", "gcd"])
-    assert len({question.id for question in questions}) == len(questions) == 120
-    assert {split_of(question.text) for question in questions} == {Split.LAYER_TRAIN}
-    assert {question.family for question in questions} == {"count_bits", "gcd"}
-
-
-def test_the_same_seed_asks_the_same_and_another_does_not() -> None:
-    ids = [
-        [question.id for question in distinct_questions(Split.TEST, 20, seed=seed)]
-        for seed in (0, 0, 1)
-    ]
-    assert ids[0] == ids[1] != ids[2]
-
-
-def test_no_family_means_all_of_them() -> None:
-    questions = distinct_questions(Split.BASE_TRAIN, 120, seed=0, families=())
-    assert len({question.family for question in questions}) == 9
+from metacog.train.features import question_key
+from metacog.train.rollouts import collect_features
 
 
 def test_features_are_collected_in_waves_and_told(tiny_base_model: MetacogModel) -> None:
     budget = BudgetConfig(min_tokens=1, max_tokens=16, answer_reserve=6)
     model = MetacogModel(tiny_base_model.base, decoding=DecodingConfig(budget=budget))
-    questions = distinct_questions(Split.LAYER_TRAIN, 6, seed=0, families=["count_bits"])
+    questions = draw_questions(Split.LAYER_TRAIN, 6, families=["count_bits"])
     told: list[tuple[int, int]] = []
 
     def tell(done: int, total: int, left: float) -> None:
@@ -46,3 +28,14 @@ def test_features_are_collected_in_waves_and_told(tiny_base_model: MetacogModel)
     for features in (few, many):
         order = features.question.argsort()
         assert torch.equal(features.natural[order], few.natural[few.question.argsort()])
+
+
+def test_more_rollouts_of_a_question_are_rows_of_their_own(tiny_base_model: MetacogModel) -> None:
+    budget = BudgetConfig(min_tokens=1, max_tokens=16, answer_reserve=6)
+    model = MetacogModel(tiny_base_model.base, decoding=DecodingConfig(budget=budget))
+    questions = draw_questions(Split.LAYER_TRAIN, 4, families=["gcd"])
+    features = collect_features(model, questions, seed=0, rollouts=3)
+    keys = {question_key(question) for question in questions}
+    assert {key: features.question.tolist().count(key) for key in keys} == dict.fromkeys(keys, 3)
+    lengths = [set(features.natural[features.question == key].tolist()) for key in keys]
+    assert any(len(found) > 1 for found in lengths), "every rollout has the same noise"

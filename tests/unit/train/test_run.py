@@ -3,10 +3,13 @@ from pathlib import Path
 import pytest
 
 from metacog.config import RunConfig, load, parse
-from metacog.errors import ConfigError, RunError
-from metacog.model.bundle import load_model
+from metacog.config.model import DEFAULT_PLANS
+from metacog.errors import ConfigError, ModelError, RunError
+from metacog.model.bundle import MetacogModel, load_model
+from metacog.model.metacog import MetacogLayer
 from metacog.telemetry.events import EventKind
 from metacog.telemetry.reader import read_events
+from metacog.train.layer import layer_shape
 from metacog.train.run import train
 
 RECIPES = Path(__file__).parents[3] / "recipes"
@@ -49,14 +52,34 @@ def test_a_recipe_loads_and_names_local_things_only(name: str) -> None:
     assert set(config.logging.sinks) <= {"jsonl", "console"}
 
 
+@pytest.fixture(scope="module")
+def nano_layer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A layer with random weights for the bundled base, saved."""
+    bare = MetacogModel(load_model("nano").base)
+    layer = MetacogLayer(layer_shape(bare, RunConfig()))
+    path = tmp_path_factory.mktemp("layer")
+    bare.with_layer(layer, plans=DEFAULT_PLANS).save_layer(path)
+    return path
+
+
+def smaller(name: str, tiny: Path, layer: Path) -> tuple[str, ...]:
+    """Return what makes a shipped recipe end in seconds."""
+    objective = load(RECIPES / name).run.objective
+    match objective.kind:
+        case "pretrain":
+            start = () if objective.start is None else (f"run.objective.start={tiny}",)
+            return (*SMALL_BASE, *start)
+        case "gate":  # only a base that is right now and then gives it something to learn from
+            return (*SMALL_LAYER, "budget.max_tokens=64", f"run.objective.layer_path={layer}")
+        case _:
+            return (*SMALL_LAYER, f"model.path={tiny}")
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_a_recipe_runs(name: str, tiny_directory: Path, tmp_path: Path) -> None:
-    path = RECIPES / name
-    kind = load(path).run.objective.kind
-    overrides = SMALL_BASE if kind == "pretrain" else (*SMALL_LAYER, f"model.path={tiny_directory}")
-    if name == "nano-anneal.yaml":
-        overrides = (*SMALL_BASE, f"run.objective.start={tiny_directory}")
-    run = train(load(path, overrides), run_dir=tmp_path / "run")
+def test_a_recipe_runs(name: str, tiny_directory: Path, nano_layer: Path, tmp_path: Path) -> None:
+    config = load(RECIPES / name, smaller(name, tiny_directory, nano_layer))
+    kind = config.run.objective.kind
+    run = train(config, run_dir=tmp_path / "run")
     events = read_events(run.events)
     assert [e.step for e in events if e.kind is EventKind.EVAL] == [1, 2]
     assert next(e for e in events if e.kind is EventKind.METRICS).step == 2
@@ -65,20 +88,39 @@ def test_a_recipe_runs(name: str, tiny_directory: Path, tmp_path: Path) -> None:
     if kind == "pretrain":
         assert load_model(run.path / "final").reader is None
     else:
-        assert load_model(tiny_directory, layer=run.path / "final").reader is not None
+        found = load_model(config.model.path, layer=run.path / "final")
+        assert found.reader is not None
+        assert (found.gate is not None) == (kind in {"gate", "imitate"})
 
 
-@pytest.mark.parametrize("kind", ["gate", "imitate", "practice"])
-def test_an_objective_that_cannot_be_run_is_a_mistake_in_the_recipe(
-    kind: str, tmp_path: Path
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"objective": {"kind": "practice"}}, r"pretrain, layer.*got practice.*run\.objective"),
+        ({"objective": {"kind": "gate"}}, r"listens to a layer.*run\.objective\.layer"),
+        ({"grad_accum": 2}, r"no use for run\.grad_accum above 1.*run\.batch"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_anything_is_written(
+    settings: dict[str, object], message: str, tiny_directory: Path, tmp_path: Path
 ) -> None:
-    config = parse({"run": {"objective": {"kind": kind}}}, source="test")
-    with pytest.raises(ConfigError, match=rf"pretrain, layer.*got {kind}.*run\.objective"):
+    given = {"model": {"path": str(tiny_directory)}, "data": {"tasks": ["gcd"]}, "run": settings}
+    config = parse(given, source="test")
+    with pytest.raises(ConfigError, match=message):
         train(config, run_dir=tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_base_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    given = {"model": {"path": str(tmp_path / "none")}, "data": {"tasks": ["gcd"]}}
+    config = parse(given, source="test")
+    with pytest.raises(ModelError, match="Wanted a bundled model"):
+        train(config, run_dir=tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_directory_is_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     with pytest.raises(RunError, match="exists"):
-        train(RunConfig(), run_dir=tmp_path / "run")
+        train(parse({"data": {"tasks": ["gcd"]}}, source="test"), run_dir=tmp_path / "run")
     assert list((tmp_path / "run").iterdir()) == []

@@ -63,7 +63,7 @@ _GCD = Family(
     _spans(
         "min_value",
         "max_value",
-        [(2, 50), (5, 80), (10, 120), (10, 200), (20, 300), (50, 500), (100, 999), (500, 3000)],
+        [(2, 40), (2, 60), (5, 80), (5, 110), (20, 300), (50, 500), (100, 999), (500, 3000)],
     ),
 )
 _PRIME_FACTORIZATION = Family(
@@ -73,10 +73,10 @@ _PRIME_FACTORIZATION = Family(
         "min_value",
         "max_value",
         [
-            (2, 250),
+            (2, 200),
+            (20, 300),
             (50, 400),
-            (100, 600),
-            (200, 800),
+            (100, 500),
             (400, 1000),
             (800, 1600),
             (1500, 3000),
@@ -84,11 +84,11 @@ _PRIME_FACTORIZATION = Family(
         ],
     ),
 )
-_AB = Family("ab", Domain.LOGIC, [{"length": n} for n in (5, 6, 6, 7, 7, 8, 9, 12)])
+_AB = Family("ab", Domain.LOGIC, [{"length": n} for n in (5, 6, 6, 7, 8, 9, 11, 14)])
 _AIW = Family(
     "aiw",
     Domain.LOGIC,
-    [{"max_entities": n} for n in (12, 20, 35, 50, 75, 99, 300, 999)],
+    [{"max_entities": n} for n in (12, 20, 35, 50, 99, 300, 999, 9999)],
 )
 _COUNT_BITS = Family(
     "count_bits",
@@ -101,10 +101,10 @@ _COUNT_BITS = Family(
             (20, 300),
             (50, 600),
             (100, 1200),
-            (300, 2500),
             (1000, 8000),
-            (5000, 40000),
+            (5000, 60000),
             (30000, 600000),
+            (500000, 20000000),
         ],
     ),
 )
@@ -114,16 +114,7 @@ _BASE_CONVERSION = Family(
     _spans(
         "min_value",
         "max_value",
-        [(2, 40), (5, 70), (10, 120), (20, 200), (50, 350), (100, 600), (300, 1500), (1000, 9999)],
-    ),
-)
-_FAMILY_RELATIONSHIPS = Family(
-    "family_relationships",
-    Domain.QA,
-    _spans(
-        "min_family_size",
-        "max_family_size",
-        [(3, 4), (4, 5), (5, 6), (6, 7), (7, 8), (8, 9), (9, 10), (10, 14)],
+        [(2, 40), (5, 60), (10, 90), (10, 120), (50, 350), (100, 600), (300, 1500), (1000, 9999)],
     ),
 )
 _LEG_COUNTING = Family(
@@ -133,12 +124,12 @@ _LEG_COUNTING = Family(
         _spans(
             "min_animals",
             "max_animals",
-            [(1, 2), (2, 3), (2, 3), (3, 4), (3, 5), (4, 6), (5, 7), (7, 9)],
+            [(1, 2), (2, 3), (2, 3), (3, 4), (3, 6), (5, 7), (6, 9), (8, 12)],
         ),
         _spans(
             "min_instances",
             "max_instances",
-            [(1, 5), (1, 5), (1, 9), (1, 9), (1, 12), (1, 15), (1, 15), (5, 20)],
+            [(1, 5), (1, 5), (1, 9), (1, 9), (1, 15), (1, 15), (5, 20), (5, 40)],
         ),
     ),
 )
@@ -153,7 +144,6 @@ FAMILIES: Mapping[str, Family] = {
         _AIW,
         _COUNT_BITS,
         _BASE_CONVERSION,
-        _FAMILY_RELATIONSHIPS,
         _LEG_COUNTING,
     )
 }

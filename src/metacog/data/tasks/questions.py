@@ -43,9 +43,7 @@ def _dataset(family: str, level: int, stream: int) -> Any:
 def draw(family: str, level: int, index: int, *, stream: int = 0) -> Question | None:
     """Return item `index` of a family's level, or None where its answer can't be trusted.
 
-    reasoning-gym labels some relations by the other person's view (a daughter-in-law as
-    father-in-law); a question whose label our solver doesn't reach is left out, as is one
-    with an empty answer.
+    A question whose label our solver doesn't reach is left out, as is one with an empty answer.
     """
     entry = _dataset(family, level, stream)[index]
     answer, lines = str(entry["answer"]), SOLVERS[family](entry)

@@ -15,7 +15,7 @@ class Split(StrEnum):
     LAYER_TRAIN = "layer-train"
     """Trains the layer and the gate."""
     CALIBRATION = "calibration"
-    """Fits temperature, thresholds and scales."""
+    """Matches the baselines of a measurement, which thresholds have not seen."""
     VALIDATION = "validation"
     """Chooses checkpoints and operating points."""
     TEST = "test"

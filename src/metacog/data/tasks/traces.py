@@ -18,10 +18,10 @@ from random import Random
 from metacog.text.tags import EVAL, EXEC, PLAN_NAMES, plan_mark
 
 _SHORT = 2
-_PLAN_WEIGHTS_SHORT = (0.25, 0.20, 0.25, 0.30)
-_PLAN_WEIGHTS = (0.0, 0.25, 0.33, 0.42)
+_PLAN_WEIGHTS_SHORT = (0.25, 0.30, 0.25, 0.20)
+_PLAN_WEIGHTS = (0.0, 0.45, 0.30, 0.25)
 _REPEATS = (1, 2, 3)
-_REPEAT_WEIGHTS = (0.6, 0.3, 0.1)
+_REPEAT_WEIGHTS = (0.75, 0.2, 0.05)
 _SLIP_SHARE = 0.12
 _WRONG_RESULT_SHARE = 0.10
 

@@ -16,6 +16,5 @@ SOLVERS: Mapping[str, Solver] = {
     "aiw": logic.aiw,
     "count_bits": code.count_bits,
     "base_conversion": code.base_conversion,
-    "family_relationships": qa.family_relationships,
     "leg_counting": qa.leg_counting,
 }

@@ -2,10 +2,10 @@ from collections import Counter
 
 import pytest
 
+from metacog.data.tasks.drawing import draw_questions
 from metacog.data.tasks.families import FAMILIES
 from metacog.data.tasks.splits import Split, split_of
 from metacog.errors import DataError
-from metacog.eval.questions import draw_questions
 
 FEW = ("gcd", "count_bits", "ab")
 
@@ -20,7 +20,7 @@ def test_questions_are_distinct_even_and_of_their_split() -> None:
 
 
 def test_every_family_is_there_by_default() -> None:
-    found = draw_questions(Split.VALIDATION, 18)
+    found = draw_questions(Split.VALIDATION, 2 * len(FAMILIES))
     assert Counter(question.family for question in found) == dict.fromkeys(FAMILIES, 2)
 
 

@@ -1,0 +1,42 @@
+"""Early stopping: the weights that did best on validation, and when to give up."""
+
+import copy
+from typing import TypeVar
+
+from torch import nn
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+class Best:
+    """Remembers a module's weights at its lowest validation loss.
+
+    Args:
+        module: What is being trained.
+        patience: Losses in a row that are no lower, after which training may stop.
+    """
+
+    def __init__(self, module: nn.Module, *, patience: int) -> None:
+        self._module, self._patience, self._worse = module, patience, 0
+        self._loss: float | None = None
+        self._state: dict[str, object] = {}
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the last `patience` losses brought nothing."""
+        return self._worse >= self._patience
+
+    def offer(self, loss: float) -> None:
+        """Take the weights as they are now for the best if this loss is the lowest so far."""
+        if self._loss is None or loss < self._loss:
+            self._loss, self._worse = loss, 0
+            self._state = copy.deepcopy(self._module.state_dict())
+        else:
+            self._worse += 1
+
+    def module_of(self, module: Module) -> Module:
+        """Return a copy of the module with the best weights, or as it is before any loss."""
+        found = copy.deepcopy(module)
+        if self._loss is not None:
+            found.load_state_dict(self._state)
+        return found

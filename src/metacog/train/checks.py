@@ -1,0 +1,48 @@
+"""Refuses settings that a run would not act on, before anything is written."""
+
+from metacog.config.run import RunConfig
+from metacog.data.tasks.families import FAMILIES
+from metacog.errors import ConfigError
+
+
+def refuse_unused(config: RunConfig) -> None:
+    """Refuse what the run's objective has no use for: no setting is accepted and then ignored.
+
+    Raises:
+        ConfigError: Naming the key, what it may be here, and what to do.
+    """
+    kind = config.run.objective.kind
+    unknown = [name for name in config.data.tasks if name not in FAMILIES]
+    if unknown:
+        raise ConfigError(
+            f"Wanted data.tasks among {', '.join(FAMILIES)}, got {', '.join(unknown)}."
+        )
+    if not config.data.tasks:
+        raise ConfigError(
+            f"The objective {kind} learns from verifiable questions: wanted families in data.tasks, "
+            f"got none. Name some of {', '.join(FAMILIES)}."
+        )
+    for is_set, key, remedy in _unused(config):
+        if is_set:
+            raise ConfigError(f"The objective {kind} has no use for {key}. {remedy}")
+
+
+def _unused(config: RunConfig) -> tuple[tuple[bool, str, str], ...]:
+    model, kind = config.model, config.run.objective.kind
+    return (
+        (config.run.grad_accum > 1, "run.grad_accum above 1", "Raise run.batch instead."),
+        (config.data.sample_limit is not None, "data.sample_limit", "Set data.num_prompts."),
+        (model.grad_checkpoint, "model.grad_checkpoint", "Set it to false."),
+        (model.flash_attn, "model.flash_attn", "Set it to false."),
+        (model.base_path is not None, "model.base_path", "Name the base in model.path."),
+        (
+            config.losses.hopeless_target is not None,
+            "losses.hopeless_target",
+            "It takes groups of rollouts; set it to null.",
+        ),
+        (
+            kind == "gate" and not config.feedback.enabled,
+            "feedback.enabled=false",
+            "A gate is what it trains; choose another objective.",
+        ),
+    )

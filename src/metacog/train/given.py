@@ -1,0 +1,71 @@
+"""Given traces as replies: what a solver wrote, in the segments that the engine would report."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from random import Random
+
+from metacog.data.tasks.questions import Question
+from metacog.data.tasks.traces import choose_plan, think
+from metacog.model.base import Base
+from metacog.records import BudgetReport, BudgetSource, CloseReason, Generation, Segment, Step
+from metacog.text.render import render
+
+
+@dataclass(frozen=True)
+class GivenTrace:
+    """A question with a trace that answers it, whole."""
+
+    reply: Generation
+    plan: str
+
+
+def given_trace(base: Base, question: Question, rng: Random) -> GivenTrace:
+    """Return a question's trace under a plan drawn at random, as the base was taught.
+
+    A slip in the trace is a token that nobody shall learn: it counts as forced.
+    """
+    plan = choose_plan(question.lines, rng, may_be_direct=False)
+    thought: list[tuple[int, bool]] = []
+    for piece in think(question.lines, plan, rng):
+        thought += [(token, piece.trained) for token in base.encode(piece.text)]
+    answer = (*base.encode(question.answer), base.tokenizer.eos_token_id)
+    prompt = render(base.tokenizer, [{"role": "user", "content": question.text}])
+    written = [
+        *((token, Segment.THINK, trained) for token, trained in thought),
+        *((token, Segment.CLOSE, True) for token in base.tags.think_close),
+        *((token, Segment.ANSWER, True) for token in answer),
+    ]
+    steps = tuple(
+        Step(0, index, token, segment, sampled=trained, altered=False, logprob=0.0)
+        for index, (token, segment, trained) in enumerate(written)
+    )
+    report = BudgetReport(
+        requested=None,
+        predicted=None,
+        enforced=None,
+        used=len(thought),
+        close_reason=CloseReason.NATURAL,
+        source=BudgetSource.UNCAPPED,
+    )
+    reply = Generation(0, tuple(prompt), steps, report, None, plan, None, finished=True)
+    return GivenTrace(reply, plan)
+
+
+def cut_at(reply: Generation, budget: int) -> Generation:
+    """Return a reply as the controller would have cut it: `budget` THINK tokens, forced closer.
+
+    A reply that closes by itself before the budget is spent stays as it is; one that would close
+    just there is closed by force.
+    """
+    if reply.budget.used < budget:
+        return reply
+    kept = [step for step in reply.steps if step.segment is Segment.THINK][:budget]
+    closer = [replace(s, sampled=False) for s in reply.steps if s.segment is Segment.CLOSE]
+    answer = [step for step in reply.steps if step.segment is Segment.ANSWER]
+    steps = _numbered([*kept, *closer, *answer])
+    report = replace(reply.budget, enforced=budget, used=budget, close_reason=CloseReason.BUDGET)
+    return replace(reply, steps=steps, budget=report)
+
+
+def _numbered(steps: Sequence[Step]) -> tuple[Step, ...]:
+    return tuple(replace(step, index=index) for index, step in enumerate(steps))

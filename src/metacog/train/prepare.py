@@ -1,0 +1,173 @@
+"""From a configuration to what a run trains: questions, rollouts, labels, and fresh modules."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from metacog.config.decoding import DecodingConfig
+from metacog.config.objective import GateObjective, ImitateObjective, LayerObjective
+from metacog.config.run import RunConfig
+from metacog.data.tasks.drawing import draw_questions
+from metacog.data.tasks.families import FAMILIES
+from metacog.data.tasks.questions import Question
+from metacog.data.tasks.splits import Split
+from metacog.errors import DataError
+from metacog.model.bundle import MetacogModel
+from metacog.model.gate import FeedbackGate
+from metacog.model.metacog import MetacogLayer
+from metacog.records import Generation
+from metacog.telemetry.recorder import Recorder
+from metacog.telemetry.rundir import RunDir
+from metacog.train.features import Features
+from metacog.train.gate import GateTraining, gate_shape, shortest_right
+from metacog.train.imitate import Imitation
+from metacog.train.layer import LayerTraining, layer_shape
+from metacog.train.plans import plan_labels, with_plans
+from metacog.train.rollouts import Progress, collect_features, uncapped_waves
+
+VALIDATION_FEATURES = Path("features") / "validation.safetensors"
+"""Where a run keeps what the layer is judged and its thresholds are chosen on."""
+
+_VALIDATION_SHARE = 0.1
+_MOST_VALIDATION = 2000
+
+
+def prepare_layer(
+    config: RunConfig,
+    objective: LayerObjective,
+    model: MetacogModel,
+    run: RunDir,
+    recorder: Recorder,
+) -> LayerTraining:
+    """Let the frozen base answer its questions, and return a layer to be taught by what it did."""
+    bare = MetacogModel(model.base, decoding=_decoding(config, model))
+    found: dict[Split, Features] = {}
+    for split in (Split.LAYER_TRAIN, Split.VALIDATION):
+        found[split] = _features(bare, config, objective, split, recorder)
+        found[split].save_labels(run.path / "features" / f"{split}-labels.safetensors")
+    found[Split.VALIDATION].save(run.path / VALIDATION_FEATURES)
+    torch.manual_seed(config.run.seed)
+    return LayerTraining(
+        MetacogLayer(layer_shape(bare, config)),
+        bare,
+        config,
+        train=found[Split.LAYER_TRAIN],
+        validation=found[Split.VALIDATION],
+        patience=objective.patience,
+    )
+
+
+def prepare_gate(
+    config: RunConfig, objective: GateObjective, model: MetacogModel, recorder: Recorder
+) -> GateTraining:
+    """Let the base answer, keep its shortest right replies, and return a gate to learn them."""
+    bare = MetacogModel(model.base, decoding=_decoding(config, model))
+    replies = {
+        split: _shortest(bare, config, objective, split, recorder)
+        for split in (Split.LAYER_TRAIN, Split.VALIDATION)
+    }
+    torch.manual_seed(config.run.seed)
+    return GateTraining(
+        replace(model, decoding=bare.decoding),
+        FeedbackGate(gate_shape(model, config)),
+        config,
+        train=replies[Split.LAYER_TRAIN],
+        validation=replies[Split.VALIDATION],
+        patience=objective.patience,
+    )
+
+
+def prepare_imitation(
+    config: RunConfig, objective: ImitateObjective, model: MetacogModel
+) -> Imitation:
+    """Return a fresh layer and gate to be taught by the traces of solvers."""
+    torch.manual_seed(config.run.seed)
+    bare = MetacogModel(model.base, decoding=_decoding(config, model))
+    with_layer = bare.with_layer(
+        MetacogLayer(layer_shape(bare, config)), plans=config.metacog.plans
+    )
+    gate = FeedbackGate(gate_shape(with_layer, config)) if config.feedback.enabled else None
+    train, validation = (
+        questions_of(config, split) for split in (Split.LAYER_TRAIN, Split.VALIDATION)
+    )
+    return Imitation(with_layer, gate, config, objective, train=train, validation=validation)
+
+
+def questions_of(config: RunConfig, split: Split) -> list[Question]:
+    """Return the questions of a run: `data.num_prompts` to train on, a tenth of it to validate."""
+    count = config.data.num_prompts
+    if split is Split.VALIDATION:
+        count = min(max(1, int(count * _VALIDATION_SHARE)), _MOST_VALIDATION)
+    families = config.data.tasks or tuple(FAMILIES)
+    return draw_questions(split, count, seed=config.run.seed, families=families)
+
+
+def _decoding(config: RunConfig, model: MetacogModel) -> DecodingConfig:
+    budget = config.budget
+    if not config.metacog.rereadings:
+        budget = budget.model_copy(update={"reread": "none", "revise": False})
+    return model.decoding.model_copy(
+        update={"budget": budget, "plan": config.plan, "sampling": config.sampling}
+    )
+
+
+def _features(
+    model: MetacogModel,
+    config: RunConfig,
+    objective: LayerObjective,
+    split: Split,
+    recorder: Recorder,
+) -> Features:
+    questions = questions_of(config, split)
+    features = collect_features(
+        model,
+        questions,
+        seed=config.run.seed,
+        rollouts=objective.rollouts,
+        every_token=split is Split.VALIDATION,
+        progress=_teller(recorder, f"{split}: rollouts"),
+    )
+    share = 1.0 if split is Split.LAYER_TRAIN else _VALIDATION_SHARE
+    asked = min(round(share * objective.plan_prompts), len(questions))
+    if asked == 0:
+        return features
+    labels = plan_labels(
+        model,
+        questions[:asked],
+        config.metacog.plans,
+        seed=config.run.seed,
+        progress=_teller(recorder, f"{split}: plans"),
+    )
+    return with_plans(features, labels)
+
+
+def _shortest(
+    model: MetacogModel,
+    config: RunConfig,
+    objective: GateObjective,
+    split: Split,
+    recorder: Recorder,
+) -> Sequence[Generation]:
+    waves = uncapped_waves(
+        model,
+        questions_of(config, split),
+        seed=config.run.seed,
+        rollouts=objective.rollouts,
+        progress=_teller(recorder, f"{split}: rollouts"),
+    )
+    replies = [reply for wave in waves for reply in shortest_right(wave)]
+    if not replies:
+        raise DataError(
+            f"Wanted right replies of the {split.value} split to learn from, got none. "
+            "Ask more questions (data.num_prompts), or easier ones (data.tasks)."
+        )
+    return replies
+
+
+def _teller(recorder: Recorder, what: str) -> Progress:
+    def tell(done: int, total: int, left: float) -> None:
+        recorder.log(0, f"{what} of {done} of {total} prompts, {left:.0f} s left")
+
+    return tell
