@@ -87,6 +87,8 @@ def main() -> None:
     run = parser.parse_args().run
     inputs, labels = table(run, Split.LAYER_TRAIN)
     held_inputs, held = table(run, Split.VALIDATION)
+    filled = ~np.isnan(inputs).all(axis=0)
+    inputs, held_inputs = inputs[:, filled], held_inputs[:, filled]
     model = HistGradientBoostingRegressor(categorical_features=[0], random_state=0)
     predicted = model.fit(inputs, np.log1p(labels["need"])).predict(held_inputs)
     by_family = within(predicted, held["need"], held["family"])
