@@ -39,6 +39,7 @@ results: $(INSTALLED)  ## measure what ships again: docs/results.json, and its r
 	$(BIN)/metacog eval nano --n 1000 --matching 500 --seeds 0 --seeds 1 --seeds 2 \
 		--rows work/results/rows.jsonl --report work/results/report --json > work/results/eval.json
 	mv work/results/eval.json docs/results.json
+	cp work/results/report/curve.png docs/curve.png
 
 clean:  ## remove the environment and caches; runs stay
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
