@@ -112,6 +112,13 @@ def test_what_is_none_of_them_is_refused_with_what_was_looked_for(
         load_model(place)
 
 
+def test_what_else_lies_in_a_run_is_no_layer(tiny_directory: Path, make_run: MakeRun) -> None:
+    logs = make_run(tiny_directory) / "logs"
+    logs.mkdir()
+    with pytest.raises(ModelError, match=r"found none of these in .*logs"):
+        load_model(logs)
+
+
 def test_a_run_without_a_final_is_refused(tiny_directory: Path, make_run: MakeRun) -> None:
     with pytest.raises(ModelError, match=r"config\.yaml and final/"):
         load_model(make_run(tiny_directory))
