@@ -3,18 +3,19 @@
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from metacog.data.tasks.drawing import draw_questions
 from metacog.data.tasks.families import FAMILIES
+from metacog.data.tasks.questions import Question
 from metacog.data.tasks.splits import Split
 from metacog.errors import InputError, ModelError
 from metacog.eval.figures import figures_of
-from metacog.eval.protocol import Measurement, fix_baselines, measure_on_test, num_replies
+from metacog.eval.protocol import Measurement, Runners, fix_baselines, measure_on_test, num_replies
 from metacog.eval.report import write_report
-from metacog.eval.runner import Progress, ProgressMeter, Runner
+from metacog.eval.runner import Progress, ProgressMeter, Runner, Setup
 from metacog.eval.setup import setup_of
 from metacog.eval.summary import summarise_measurement
 from metacog.model.bundle import MetacogModel
@@ -57,11 +58,17 @@ def measure(
             f"Wanted a model with a layer to measure, got the bare base {model.base.path}. "
             "Train one: metacog train recipes/layer.yaml, then name its directory with --layer."
         )
-    setup = setup_of(model)
-    total = num_replies(size.matching * len(size.seeds), size.n * len(size.seeds), caps=len(caps))
+    total = num_replies(
+        size.matching * len(size.seeds),
+        size.n * len(size.seeds),
+        caps=len(caps),
+        gated=model.gate is not None,
+    )
     meter = ProgressMeter(total, _teller())
+    setup = setup_of(model)
+    bare = None if model.gate is None else setup_of(replace(model, gate=None))
     calibration, test = (
-        Runner(setup, draw_questions(split, count, families=size.families), size.seeds, meter)
+        _runners(draw_questions(split, count, families=size.families), size, meter, setup, bare)
         for split, count in ((Split.CALIBRATION, size.matching), (Split.TEST, size.n))
     )
     found = measure_on_test(test, fix_baselines(calibration), caps=caps)
@@ -69,6 +76,17 @@ def measure(
     summary["base_sha256"] = model.base.digest
     summary["sampling"] = vars(setup.sampling)
     return found, summary
+
+
+def _runners(
+    questions: Sequence[Question],
+    size: Size,
+    meter: ProgressMeter,
+    setup: Setup,
+    bare: Setup | None,
+) -> Runners:
+    runner = Runner(setup, questions, size.seeds, meter)
+    return Runners(runner, None if bare is None else Runner(bare, questions, size.seeds, meter))
 
 
 def report(

@@ -39,13 +39,32 @@ def validation_features(config: RunConfig, run: RunDir) -> Features:
     return found
 
 
+def bare_accuracy(config: RunConfig, run: RunDir) -> float | None:
+    """Return how right the base is without budget and gate on the run's validation questions.
+
+    None where the run left no gate: its own rollouts say it then.
+    """
+    model = load_model(config.model.path, layer=run.path / "final")
+    if model.gate is None:
+        return None
+    questions = questions_of(config, Split.VALIDATION)
+    found = collect_features(replace(model, gate=None), questions, seed=config.run.seed)
+    return float(found.ready[point_starts(found)[1:] - 1].mean())
+
+
 def set_operating_point(
-    base: str | Path, directory: Path, validation: Features, *, margin: float = MARGIN
+    base: str | Path,
+    directory: Path,
+    validation: Features,
+    *,
+    margin: float = MARGIN,
+    reference: float | None = None,
 ) -> OperatingPoint:
     """Choose thresholds on validation rollouts and save them with the layer in a directory."""
     model = load_model(base, layer=directory)
     assert model.reader is not None
-    point = choose_operating_point(trace_points(model, validation), margin=margin)
+    points = trace_points(model, validation)
+    point = choose_operating_point(points, margin=margin, reference=reference)
     chosen, layer = point.thresholds, model.reader.layer
     identity = CalibrationBlob.identity(layer)
     blob = CalibrationBlob(

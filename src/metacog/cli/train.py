@@ -42,17 +42,18 @@ def run_recipe(
     from metacog.config import load
 
     config = load(recipe, overrides)
-    from metacog.cli.operating import set_operating_point, validation_features
+    from metacog.cli.operating import bare_accuracy, set_operating_point, validation_features
     from metacog.train.run import train as run_training
 
     run = run_training(config, run_dir=run_dir)
-    if config.run.objective.kind in {"layer", "gate"}:
-        features = validation_features(config, run)
-        point = set_operating_point(config.model.path, run.path / "final", features)
+    if config.run.objective.kind in {"layer", "gate", "reread"}:
+        features, reference = validation_features(config, run), bare_accuracy(config, run)
+        directory = run.path / "final"
+        point = set_operating_point(config.model.path, directory, features, reference=reference)
         typer.echo(
             f"operating point on validation: {point.think_tokens:.1f} of "
             f"{point.uncapped_think_tokens:.1f} THINK tokens, accuracy {point.accuracy:.1%} of "
-            f"{point.uncapped_accuracy:.1%}, {point.thresholds}",
+            f"{point.reference_accuracy:.1%}, {point.thresholds}",
             err=True,
         )
     return run, config

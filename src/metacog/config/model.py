@@ -88,7 +88,7 @@ class FeedbackConfig(Config):
     """Put the gate in place, in training and in use."""
 
     layer: Count | None = None
-    """Index of the gated decoder block, from 0, or null for the middle one."""
+    """Index of the gated decoder block, from 0, or null for the last one."""
 
     site: Literal["block", "mlp", "attention"] = "block"
     """Which activations of the block are multiplied."""

@@ -151,6 +151,22 @@ class GateObjective(Config):
     """Evaluations without a better validation loss before training stops."""
 
 
+class RereadObjective(Config):
+    """Teach the re-readings anew on rollouts with the gate in place, with everything else frozen."""
+
+    kind: Literal["reread"] = "reread"
+    """Name of the objective."""
+
+    layer_path: Name | None = None
+    """Directory of layer and gate to go on from, or null for those beside the base."""
+
+    rollouts: PositiveCount = 1
+    """Uncapped rollouts sampled for each prompt."""
+
+    patience: PositiveCount = 5
+    """Evaluations without a better validation loss before training stops."""
+
+
 class ImitateObjective(Config):
     """Learn from given traces: the layer and the gate, with the base frozen."""
 
@@ -181,7 +197,12 @@ class PracticeObjective(Config):
 
 
 Objective = Annotated[
-    PretrainObjective | LayerObjective | GateObjective | ImitateObjective | PracticeObjective,
+    PretrainObjective
+    | LayerObjective
+    | GateObjective
+    | RereadObjective
+    | ImitateObjective
+    | PracticeObjective,
     Field(discriminator="kind"),
 ]
 """One of the objectives, chosen by its `kind`."""

@@ -16,6 +16,7 @@ from metacog.decode.terms import NO_LIMIT
 from metacog.eval.rows import RowKey
 
 UNCAPPED = "uncapped"
+GATED = "gated"
 LEARNED = "learned"
 PROMPT_ONLY = "prompt_only"
 CHEAPEST_CONSTANT = "cheapest_constant"
@@ -96,6 +97,9 @@ class Arm:
 
 
 UNCAPPED_ARM = Arm(UNCAPPED, Unlimited(), Looking.ON)
+"""The base's own thinking: no budget, no gate."""
+GATED_ARM = Arm(GATED, Unlimited(), Looking.ON)
+"""No budget, the gate in place: what the gate does by itself, and what budgets are measured on."""
 LEARNED_ARM = Arm(LEARNED, Automatic(), Looking.ACTING)
 PROMPT_ONLY_ARM = Arm(PROMPT_ONLY, Automatic())
 

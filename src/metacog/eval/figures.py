@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from metacog.eval import metrics
-from metacog.eval.arms import LEARNED, PROMPT_ONLY, UNCAPPED
+from metacog.eval.arms import GATED, LEARNED, PROMPT_ONLY, UNCAPPED
 from metacog.eval.cheap import Point
 from metacog.eval.rows import EvalRow
 
@@ -104,7 +104,7 @@ def figures_of(
     Args:
         summary: From `summarise`.
         rows: The rows it was made from.
-        curve: Constant caps on the uncapped traces, where they are known.
+        curve: Constant caps on the traces without a budget, where they are known.
     """
     by_arm: dict[str, list[EvalRow]] = {}
     for row in rows:
@@ -114,7 +114,7 @@ def figures_of(
         curve=CurveFigure(_arm_points(summary["arms"]), tuple(curve)),
         budget=_budget(read),
         reliability=_reliability(read),
-        alpha=AlphaFigure(_alpha(by_arm.get(UNCAPPED) or read)),
+        alpha=AlphaFigure(_alpha(by_arm.get(GATED) or by_arm.get(UNCAPPED) or read)),
     )
 
 

@@ -69,7 +69,8 @@ class OperatingPoint:
     thresholds: Thresholds
     accuracy: float
     think_tokens: float
-    uncapped_accuracy: float
+    reference_accuracy: float
+    """What accuracy was held against."""
     uncapped_think_tokens: float
 
 
@@ -90,17 +91,21 @@ def outcome(points: TracePoints, thresholds: Thresholds) -> tuple[float, float]:
     return float(_right_at(points, stop).mean()), float(stop.mean())
 
 
-def choose_operating_point(points: TracePoints, *, margin: float) -> OperatingPoint:
+def choose_operating_point(
+    points: TracePoints, *, margin: float, reference: float | None = None
+) -> OperatingPoint:
     """Return the thresholds that think least while losing at most `margin` of accuracy.
 
     Where none loses as little as that, those that lose least.
 
     Args:
         points: Validation traces.
-        margin: Accuracy that may be lost against the uncapped traces, as a share.
+        margin: Accuracy that may be lost, as a share.
+        reference: Accuracy against which it may be lost: the bare base's, where a gate made the
+            traces; by default that of the traces uncapped.
     """
     natural = points.natural
-    uncapped = float(_right_at(points, natural).mean())
+    uncapped = float(_right_at(points, natural).mean()) if reference is None else reference
     tried = [(*outcome(points, thresholds), thresholds) for thresholds in candidates()]
     good = [(tokens, -right, t) for right, tokens, t in tried if right >= uncapped - margin]
     tokens, accuracy, best = (

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from metacog.eval.arms import CHEAPEST_CONSTANT, LEARNED, PROMPT_ONLY, UNCAPPED
+from metacog.eval.arms import CHEAPEST_CONSTANT, GATED, LEARNED, PROMPT_ONLY, UNCAPPED
 from metacog.eval.figures import (
     AlphaFigure,
     ArmPoint,
@@ -36,6 +36,7 @@ _BASELINES = {
 }
 _ARMS = {
     UNCAPPED: ("o", INK, "uncapped"),
+    GATED: ("h", MUTED, "gate alone"),
     LEARNED: ("*", RED, "learned, with re-readings"),
     PROMPT_ONLY: ("P", BLUE, "learned, prompt only"),
     CHEAPEST_CONSTANT: ("X", BROWN, "cheapest constant within half a point"),

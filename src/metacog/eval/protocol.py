@@ -2,6 +2,10 @@
 
 The thresholds of a layer were chosen on validation, so what it spends there is in-sample: baselines
 are matched on calibration questions, which nothing has been fitted to.
+
+Where a gate is in place it is in place in every arm that the learned budgets are compared with at
+equal spend, so that budgets alone differ. What a user would have instead is the bare base: no gate
+without a budget (`uncapped`), or under one constant cap (`cheapest_constant`).
 """
 
 from collections.abc import Sequence
@@ -11,13 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from metacog.eval.arms import (
-    LEARNED_ARM,
-    MARGIN,
-    PROMPT_ONLY_ARM,
-    Arm,
-    cap_arm,
-)
+from metacog.eval.arms import GATED_ARM, LEARNED_ARM, MARGIN, PROMPT_ONLY_ARM, Arm, cap_arm
 from metacog.eval.cheap import CheapCurve, Point
 from metacog.eval.matching import (
     Matching,
@@ -28,7 +26,7 @@ from metacog.eval.matching import (
     with_wrong_lengths,
 )
 from metacog.eval.rows import EvalRow
-from metacog.eval.runner import ReadyPoint, Runner
+from metacog.eval.runner import ReadyPoint, Runner, Uncapped
 
 AUTO_ARMS = (LEARNED_ARM, PROMPT_ONLY_ARM)
 
@@ -58,61 +56,83 @@ class Measurement:
     fixed: Fixed
     ready: list[ReadyPoint]
     curve: list[Point]
-    """Constant caps on the uncapped test traces, exactly."""
+    """Constant caps on the test traces without a budget, exactly."""
     oracle: dict[str, Point]
-    """The best cuts at the spend of each learned arm, on the uncapped test traces."""
+    """The best cuts at the spend of each learned arm, on the same traces."""
 
 
-def fix_baselines(runner: Runner, *, margin: float = MARGIN) -> Fixed:
-    """Match every baseline to the learned arms, on the calibration questions of a runner."""
-    uncapped = runner.run_uncapped()
-    learned = {arm.name: runner.run(arm, uncapped.needs) for arm in AUTO_ARMS}
-    replies = [*uncapped.rows, *chain.from_iterable(learned.values())]
-    traces = with_wrong_lengths(uncapped.traces, replies)
+@dataclass(frozen=True)
+class Runners:
+    """The model on one set of questions and, where it has a gate, the same without it."""
+
+    model: Runner
+    bare: Runner | None = None
+
+    def run_unlimited(self) -> tuple[Uncapped, Uncapped]:
+        """Return what the bare base does without a budget, and the model; the same without a gate."""
+        if self.bare is None:
+            own = self.model.run_uncapped()
+            return own, own
+        return self.bare.run_uncapped(), self.model.run_uncapped(GATED_ARM)
+
+    def run_bare(self, arm: Arm, unlimited: Uncapped) -> list[EvalRow]:
+        """Return the rows of an arm of the bare base."""
+        return (self.bare or self.model).run(arm, unlimited.needs)
+
+
+def fix_baselines(runners: Runners, *, margin: float = MARGIN) -> Fixed:
+    """Match every baseline to the learned arms, on the calibration questions of the runners."""
+    own, unlimited = runners.run_unlimited()
+    learned = {arm.name: runners.model.run(arm, unlimited.needs) for arm in AUTO_ARMS}
+    replies = [*unlimited.rows, *chain.from_iterable(learned.values())]
+    traces = with_wrong_lengths(unlimited.traces, replies)
     matchings = {name: match_arms(rows, traces) for name, rows in learned.items()}
-    return Fixed(matchings, cheapest_constant_arm(traces, margin=margin))
+    bare = with_wrong_lengths(own.traces, own.rows)
+    return Fixed(matchings, cheapest_constant_arm(bare, margin=margin))
 
 
-def measure_on_test(runner: Runner, fixed: Fixed, *, caps: Sequence[int] = ()) -> Measurement:
+def measure_on_test(runners: Runners, fixed: Fixed, *, caps: Sequence[int] = ()) -> Measurement:
     """Run every arm on test questions, with all factors as they were fixed.
 
     Args:
-        runner: On the test questions.
+        runners: On the test questions.
         fixed: From `fix_baselines`.
         caps: Constant caps to run beside the arms.
     """
-    uncapped = runner.run_uncapped()
-    rows = list(uncapped.rows)
-    learned = {arm.name: runner.run(arm, uncapped.needs) for arm in AUTO_ARMS}
+    own, unlimited = runners.run_unlimited()
+    rows = [*own.rows, *(unlimited.rows if unlimited is not own else ())]
+    learned = {arm.name: runners.model.run(arm, unlimited.needs) for arm in AUTO_ARMS}
     others = [cap_arm(tokens) for tokens in caps]
-    if fixed.cheapest_constant is not None:
-        others.append(fixed.cheapest_constant)
     for name, found in learned.items():
         rows += found
         others += baseline_arms(fixed.matchings[name], found)
     for arm in others:
-        rows += runner.run(arm, uncapped.needs)
-    curve = CheapCurve(with_wrong_lengths(uncapped.traces, rows))
+        rows += runners.model.run(arm, unlimited.needs)
+    if fixed.cheapest_constant is not None:
+        rows += runners.run_bare(fixed.cheapest_constant, own)
+    curve = CheapCurve(with_wrong_lengths(unlimited.traces, rows))
     return Measurement(
         rows=rows,
         fixed=fixed,
-        ready=uncapped.ready,
+        ready=unlimited.ready,
         curve=constant_curve(curve),
         oracle={name: oracle_at(curve, found) for name, found in learned.items()},
     )
 
 
-def num_replies(num_matching: int, num_test: int, *, caps: int = 0) -> int:
+def num_replies(num_matching: int, num_test: int, *, caps: int = 0, gated: bool = False) -> int:
     """Return how many replies a measurement takes, for its progress.
 
     Args:
         num_matching: Calibration questions times seeds.
         num_test: Test questions times seeds.
         caps: Number of constant caps that run beside the arms.
+        gated: Whether the model has a gate, and runs without it too.
     """
     automatic = len(AUTO_ARMS)
     baselines = 4 * automatic
-    return num_matching * (1 + automatic) + num_test * (1 + automatic + baselines + 1 + caps)
+    free = 1 + gated
+    return num_matching * (free + automatic) + num_test * (free + automatic + baselines + 1 + caps)
 
 
 def constant_curve(curve: CheapCurve, *, points: int = 40) -> list[Point]:

@@ -153,15 +153,15 @@ class Runner:
         ]
         return sorted(rows, key=lambda row: row.key)
 
-    def run_uncapped(self) -> Uncapped:
+    def run_uncapped(self, arm: Arm = UNCAPPED_ARM) -> Uncapped:
         """Run without caps, and value every prefix of every trace."""
         rows, traces, ready = [], [], []
-        replies = self._replies(UNCAPPED_ARM)  # turned into rows as they come: steps are many
+        replies = self._replies(arm)  # turned into rows as they come: steps are many
         while batch := list(islice(replies, self.setup.values_batch)):
             for reply, values in zip(batch, self.setup.values(batch), strict=True):
                 ended = reply.generation.budget.close_reason is CloseReason.NATURAL
                 need = values.need if ended else None  # cut by the reply's limit: need is not known
-                rows.append(self._row(reply, UNCAPPED_ARM, need))
+                rows.append(self._row(reply, arm, need))
                 traces.append(trace_of(reply, replace(values, need=need)))
                 ready += ready_points(reply, values)
         rows.sort(key=lambda row: row.key)

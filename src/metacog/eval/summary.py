@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from metacog.eval import metrics
-from metacog.eval.arms import CHEAPEST_CONSTANT, LEARNED, MATCHED, PROMPT_ONLY, UNCAPPED
+from metacog.eval.arms import CHEAPEST_CONSTANT, GATED, LEARNED, MATCHED, PROMPT_ONLY, UNCAPPED
 from metacog.eval.blocks import (
     budget_block,
     closer_block,
@@ -50,7 +50,7 @@ def summarise(
 
     Args:
         rows: Of all arms; an arm without rows leaves its figures null.
-        ready: Re-readings of the uncapped arm with what closing there is worth.
+        ready: Re-readings of replies without a budget, with what closing there is worth.
         resampling: How intervals are drawn.
     """
     draws = resampling or Resampling()
@@ -66,6 +66,7 @@ def summarise(
         "generations": len(rows),
         **_learned(arms, LEARNED, draws),
         **free,
+        "gate": _gate(arms, draws),
         "ready": ready_block(ready),
         "cap_violations": sum(row.cap_violation for row in rows),
         "by_family": _by_family(arms),
@@ -91,10 +92,23 @@ def _learned(arms: Mapping[str, list[EvalRow]], name: str, draws: Resampling) ->
         "cap_violations": sum(row.cap_violation for row in rows) if rows else None,
         "budget": budget_block(rows, uncapped, draws),
         "confidence": confidence_block(rows, draws),
-        "closer": closer_block(rows, uncapped),
+        "closer": closer_block(rows, arms.get(GATED) or uncapped),
         "saving": saving_of(pairs_of(rows, uncapped), draws)
         | {"cheapest_constant": _against_cheapest(arms, rows, draws)},
         "noninferiority": noninferiority(pairs_of(rows, uncapped), draws),
+    }
+
+
+def _gate(arms: Mapping[str, list[EvalRow]], draws: Resampling) -> Json | None:
+    """Return what the gate does without any budget, against the bare base; None without a gate."""
+    gated = arms.get(GATED, [])
+    if not gated:
+        return None
+    pairs = pairs_of(gated, arms.get(UNCAPPED, []))
+    return level(gated, draws) | {
+        "saving": relative(pairs, draws),
+        "delta_accuracy": difference(pairs, draws),
+        "noninferiority": noninferiority(pairs, draws),
     }
 
 

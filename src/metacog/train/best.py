@@ -1,6 +1,7 @@
 """Early stopping: the weights that did best on validation, and when to give up."""
 
 import copy
+import math
 from typing import TypeVar
 
 from torch import nn
@@ -27,8 +28,8 @@ class Best:
         return self._worse >= self._patience
 
     def offer(self, loss: float) -> None:
-        """Take the weights as they are now for the best if this loss is the lowest so far."""
-        if self._loss is None or loss < self._loss:
+        """Take the weights as they are now for the best if this loss is finite and the lowest so far."""
+        if math.isfinite(loss) and (self._loss is None or loss < self._loss):
             self._loss, self._worse = loss, 0
             self._state = copy.deepcopy(self._module.state_dict())
         else:

@@ -69,7 +69,16 @@ class Features:
     def save_labels(self, path: Path) -> None:
         """Write what is known of each prompt, without any states: a small file."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        names = ("need", "natural", "closed", "family", "level", "prompt_length", "question")
+        names = (
+            "need",
+            "natural",
+            "closed",
+            "family",
+            "level",
+            "prompt_length",
+            "question",
+            "plan",
+        )
         save_file({name: getattr(self, name).contiguous() for name in names}, path)
 
     @classmethod

@@ -21,10 +21,10 @@ from metacog.train.optim import Group, Optimizers
 
 
 def gate_shape(model: MetacogModel, config: RunConfig) -> GateShape:
-    """Return the shape of a gate for this model; without an index it sits on the middle block."""
+    """Return the shape of a gate for this model; without an index it sits on the last block."""
     assert model.reader is not None, "a gate needs a layer that reads the prompt."
     layer, feedback = model.reader.layer.shape, config.feedback
-    index = len(model.base.blocks) // 2 if feedback.layer is None else feedback.layer
+    index = len(model.base.blocks) - 1 if feedback.layer is None else feedback.layer
     return GateShape(
         hidden=model.base.hidden,
         inputs=layer.proj_dim + layer.num_plans + 1,

@@ -1,4 +1,8 @@
-"""Trains the layer on a frozen base's own rollouts: readings at the prompt, re-readings in THINK."""
+"""Trains the layer on a frozen base's own rollouts: readings at the prompt, re-readings in THINK.
+
+A gate changes the states that re-readings see, and listens to what the prompt's reading says. So with
+a gate in place only the re-readings learn: what the gate listens to stays as it was.
+"""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -7,7 +11,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from metacog.config.run import RunConfig
 from metacog.losses.budget import Spending, budget_need, budget_used
@@ -77,8 +81,22 @@ def loss_weights(config: RunConfig) -> dict[LossName, float]:
     }
 
 
+REREADINGS = frozenset({LossName.NEEDED, LossName.READY, LossName.HOPE})
+"""Losses of the objective `reread`."""
+
+
 class LayerTraining:
-    """The objective `layer`: the base is frozen, its states are given."""
+    """The objectives `layer` and `reread`: the base is frozen, its states are given.
+
+    Args:
+        layer: What learns; with `rereadings_only` its re-reading heads and experts alone.
+        model: The base that made the rollouts, with the gate that was in place.
+        config: Of the run.
+        train: Rows of training rollouts.
+        validation: Rows that training stops early on.
+        patience: Evaluations without a better loss before it stops.
+        rereadings_only: Leave the readings at the prompt as they are.
+    """
 
     def __init__(
         self,
@@ -89,14 +107,23 @@ class LayerTraining:
         train: Features,
         validation: Features,
         patience: int,
+        rereadings_only: bool = False,
     ) -> None:
         self.layer, self._model, self._config = layer, model, config
         self._train, self._validation = train, validation
         self._weights = loss_weights(config)
+        learning: list[nn.Module] = [layer]
+        if rereadings_only:
+            self._weights = {n: w if n in REREADINGS else 0.0 for n, w in self._weights.items()}
+            learning = [layer.reread_heads, layer.reread_experts]
+        layer.requires_grad_(False)
+        for module in learning:
+            module.requires_grad_(True)
         self._best = Best(layer, patience=patience)
         self._starts = point_starts(train)
         rate, decay = config.run.learning_rate, config.run.weight_decay
-        self.optimizers = Optimizers([Group("layer", list(layer.parameters()), rate, decay)])
+        parameters = [p for module in learning for p in module.parameters()]
+        self.optimizers = Optimizers([Group("layer", parameters, rate, decay)])
 
     @property
     def is_finished(self) -> bool:
@@ -142,9 +169,10 @@ class LayerTraining:
 
     def save(self, directory: Path) -> None:
         """Write the layer that did best on validation so far, or as it is before any evaluation."""
+        reader = self._model.reader
         self._model.with_layer(
             self._best.module_of(self.layer),
-            plans=self._config.metacog.plans,
+            plans=self._config.metacog.plans if reader is None else reader.plans,
             gate=self._model.gate,
         ).save_layer(directory)
 

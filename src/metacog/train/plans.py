@@ -24,7 +24,9 @@ def plan_labels(
     """Return the best plan's index by question; a question that no plan gets right has none.
 
     THINK opens with the plan's mark, as `plan.inject` does it. Marks are as long as each other or
-    count for nothing: what is compared is what follows them.
+    count for nothing: what is compared is what follows them. Of plans that spend as much the last
+    one wins: a base that writes after `direct` what it writes after `outline` has followed the
+    more thorough of the two.
 
     Args:
         model: The base that runs them.
@@ -39,7 +41,7 @@ def plan_labels(
         for wave in uncapped_waves(model, questions, seed=seed, opening=mark, progress=progress):
             for rollout in wave:
                 _keep_best(best, rollout, index)
-    return {key: plan for key, (_, plan) in best.items()}
+    return {key: -negated for key, (_, negated) in best.items()}
 
 
 def with_plans(features: Features, labels: Mapping[int, int]) -> Features:
@@ -51,5 +53,5 @@ def with_plans(features: Features, labels: Mapping[int, int]) -> Features:
 def _keep_best(best: dict[int, tuple[int, int]], rollout: Rollout, plan: int) -> None:
     if rollout.correct and rollout.generation.finished:
         key = question_key(rollout.question)
-        tried = (rollout.generation.spend, plan)
+        tried = (rollout.generation.spend, -plan)
         best[key] = min(best.get(key, tried), tried)

@@ -1,13 +1,18 @@
 """From a configuration to what a run trains: questions, rollouts, labels, and fresh modules."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from metacog.config.decoding import DecodingConfig
-from metacog.config.objective import GateObjective, ImitateObjective, LayerObjective
+from metacog.config.objective import (
+    GateObjective,
+    ImitateObjective,
+    LayerObjective,
+    RereadObjective,
+)
 from metacog.config.run import RunConfig
 from metacog.data.tasks.drawing import draw_questions
 from metacog.data.tasks.families import FAMILIES
@@ -45,9 +50,9 @@ def prepare_layer(
     bare = MetacogModel(model.base, decoding=_decoding(config, model))
     found: dict[Split, Features] = {}
     for split in (Split.LAYER_TRAIN, Split.VALIDATION):
-        found[split] = _features(bare, config, objective, split, recorder)
-        found[split].save_labels(run.path / "features" / f"{split}-labels.safetensors")
-    found[Split.VALIDATION].save(run.path / VALIDATION_FEATURES)
+        features = _features(bare, config, objective.rollouts, split, recorder)
+        found[split] = _labelled(bare, config, objective, split, features, recorder)
+    _keep(found, run)
     torch.manual_seed(config.run.seed)
     return LayerTraining(
         MetacogLayer(layer_shape(bare, config)),
@@ -56,6 +61,34 @@ def prepare_layer(
         train=found[Split.LAYER_TRAIN],
         validation=found[Split.VALIDATION],
         patience=objective.patience,
+    )
+
+
+def prepare_rereading(
+    config: RunConfig,
+    objective: RereadObjective,
+    model: MetacogModel,
+    run: RunDir,
+    recorder: Recorder,
+) -> LayerTraining:
+    """Let the model answer with its gate in place, and return its layer to learn re-reading that."""
+    assert model.reader is not None
+    layer = model.reader.layer
+    model = replace(model, decoding=_decoding(config, model))
+    found = {
+        split: _features(model, config, objective.rollouts, split, recorder)
+        for split in (Split.LAYER_TRAIN, Split.VALIDATION)
+    }
+    _keep(found, run)
+    torch.manual_seed(config.run.seed)
+    return LayerTraining(
+        layer,
+        model,
+        config,
+        train=found[Split.LAYER_TRAIN],
+        validation=found[Split.VALIDATION],
+        patience=objective.patience,
+        rereadings_only=True,
     )
 
 
@@ -116,19 +149,30 @@ def _decoding(config: RunConfig, model: MetacogModel) -> DecodingConfig:
 def _features(
     model: MetacogModel,
     config: RunConfig,
-    objective: LayerObjective,
+    rollouts: int,
     split: Split,
     recorder: Recorder,
 ) -> Features:
-    questions = questions_of(config, split)
-    features = collect_features(
+    return collect_features(
         model,
-        questions,
+        questions_of(config, split),
         seed=config.run.seed,
-        rollouts=objective.rollouts,
+        rollouts=rollouts,
         every_token=split is Split.VALIDATION,
         progress=_teller(recorder, f"{split}: rollouts"),
     )
+
+
+def _labelled(
+    model: MetacogModel,
+    config: RunConfig,
+    objective: LayerObjective,
+    split: Split,
+    features: Features,
+    recorder: Recorder,
+) -> Features:
+    """Return the features with the plans of the prompts that plans are tried on."""
+    questions = questions_of(config, split)
     share = 1.0 if split is Split.LAYER_TRAIN else _VALIDATION_SHARE
     asked = min(round(share * objective.plan_prompts), len(questions))
     if asked == 0:
@@ -141,6 +185,13 @@ def _features(
         progress=_teller(recorder, f"{split}: plans"),
     )
     return with_plans(features, labels)
+
+
+def _keep(found: Mapping[Split, Features], run: RunDir) -> None:
+    """Write what thresholds are chosen on, and the labels of everything."""
+    for split, features in found.items():
+        features.save_labels(run.path / "features" / f"{split}-labels.safetensors")
+    found[Split.VALIDATION].save(run.path / VALIDATION_FEATURES)
 
 
 def _shortest(

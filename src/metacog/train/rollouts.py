@@ -83,7 +83,7 @@ def uncapped_waves(
         progress: Told when the next wave is asked for.
     """
     # Exact values of prefixes stand for plain sampling: nothing may move the sampler.
-    settings = engine_settings(model, rows=rows, revise=False)
+    settings = engine_settings(model, rows=rows, revise=False, reread=False)
     engine = Engine(model, replace(settings, opening=replace(settings.opening, modulation=None)))
     started = time.monotonic()
     for start in range(0, len(questions), _WAVE):

@@ -4,7 +4,12 @@ from datetime import datetime
 from pathlib import Path
 
 from metacog.config import cautions, digest
-from metacog.config.objective import PracticeObjective, PretrainObjective
+from metacog.config.objective import (
+    GateObjective,
+    PracticeObjective,
+    PretrainObjective,
+    RereadObjective,
+)
 from metacog.config.run import RunConfig
 from metacog.errors import ConfigError
 from metacog.model.bundle import MetacogModel, load_model
@@ -15,7 +20,12 @@ from metacog.telemetry.rundir import RunDir, default_name
 from metacog.telemetry.sinks import open_sinks
 from metacog.train.checks import refuse_unused
 from metacog.train.loop import fit
-from metacog.train.prepare import prepare_gate, prepare_imitation, prepare_layer
+from metacog.train.prepare import (
+    prepare_gate,
+    prepare_imitation,
+    prepare_layer,
+    prepare_rereading,
+)
 from metacog.train.pretrain import Pretraining
 
 
@@ -51,19 +61,19 @@ def _checked_model(config: RunConfig) -> MetacogModel | None:
     objective = config.run.objective
     if isinstance(objective, PracticeObjective):
         raise ConfigError(
-            "Wanted an objective that can be run (pretrain, layer, gate, imitate), got "
+            "Wanted an objective that can be run (pretrain, layer, gate, reread, imitate), got "
             f"{objective.kind}. Change run.objective."
         )
     refuse_unused(config)
     if isinstance(objective, PretrainObjective):
         return None
-    layer = (
-        Path(objective.layer_path) if objective.kind == "gate" and objective.layer_path else None
-    )
+    layer: Path | None = None
+    if isinstance(objective, GateObjective | RereadObjective) and objective.layer_path:
+        layer = Path(objective.layer_path)
     found = load_model(config.model.path, layer=layer, precision=config.model.precision)
-    if objective.kind == "gate" and found.reader is None:
+    if isinstance(objective, GateObjective | RereadObjective) and found.reader is None:
         raise ConfigError(
-            f"A gate listens to a layer, but {config.model.path} has none. "
+            f"The objective {objective.kind} goes on from a layer, but {config.model.path} has none. "
             "Train one, then name its directory in run.objective.layer_path."
         )
     blocks, index = len(found.base.blocks), config.feedback.layer
@@ -86,6 +96,9 @@ def _run(config: RunConfig, model: MetacogModel | None, run: RunDir, recorder: R
         case "gate":
             gated = prepare_gate(config, objective, model, recorder)
             return fit(gated, loop, run=run, recorder=recorder)
+        case "reread":
+            again = prepare_rereading(config, objective, model, run, recorder)
+            return fit(again, loop, run=run, recorder=recorder)
         case "imitate":
             imitation = prepare_imitation(config, objective, model)
             return fit(imitation, loop, run=run, recorder=recorder)

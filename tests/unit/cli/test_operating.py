@@ -69,7 +69,7 @@ def test_thresholds_are_saved_and_hold_after_loading(tiny_model, tmp_path) -> No
     features = features_of(tiny_model, [6, 9, 12])
     point = set_operating_point(tiny_model.base.path, tmp_path, features, margin=0.0)
     # Every trace is right from 4 tokens on, so almost all of it can be saved at no loss.
-    assert point.accuracy == point.uncapped_accuracy == 1.0
+    assert point.accuracy == point.reference_accuracy == 1.0
     assert point.think_tokens < point.uncapped_think_tokens
     loaded = load_model(tiny_model.base.path, layer=tmp_path)
     assert loaded.reader is not None

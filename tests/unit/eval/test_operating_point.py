@@ -80,11 +80,19 @@ def test_tokens_still_needed_lower_the_cap_and_never_raise_it(points) -> None:
 
 def test_the_cheapest_point_within_the_margin_is_chosen(points) -> None:
     strict = choose_operating_point(points, margin=0.06)
-    assert strict.accuracy >= strict.uncapped_accuracy - 0.06
+    assert strict.accuracy >= strict.reference_accuracy - 0.06
     loose = choose_operating_point(points, margin=0.2)
     assert loose.think_tokens < strict.think_tokens
-    assert loose.accuracy >= loose.uncapped_accuracy - 0.2
+    assert loose.accuracy >= loose.reference_accuracy - 0.2
     assert loose.uncapped_think_tokens == 28.0
+
+
+def test_what_may_be_lost_is_held_against_a_reference_where_there_is_one(points) -> None:
+    own = choose_operating_point(points, margin=0.0)
+    lenient = choose_operating_point(points, margin=0.0, reference=own.accuracy - 0.2)
+    assert lenient.reference_accuracy == own.accuracy - 0.2
+    assert own.accuracy > lenient.accuracy >= own.accuracy - 0.2
+    assert lenient.think_tokens < own.think_tokens
 
 
 def test_where_every_policy_loses_too_much_the_one_that_loses_least_is_chosen(points) -> None:

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -12,12 +13,14 @@ from metacog.eval.contrasts import Json, Resampling
 from metacog.eval.protocol import (
     Fixed,
     Measurement,
+    Runners,
     constant_curve,
     fix_baselines,
     measure_on_test,
     num_replies,
     oracle_at,
 )
+from metacog.eval.rows import EvalRow, RowKey
 from metacog.eval.runner import Runner
 from metacog.eval.summary import summarise_measurement
 from tests.unit.eval.hand import Script, row, setup_of
@@ -46,12 +49,12 @@ def runner_of(split: Split, n: int) -> Runner:
 
 @pytest.fixture(scope="module")
 def fixed() -> Fixed:
-    return fix_baselines(runner_of(Split.CALIBRATION, 320))
+    return fix_baselines(Runners(runner_of(Split.CALIBRATION, 320)))
 
 
 @pytest.fixture(scope="module")
 def found(fixed: Fixed) -> Measurement:
-    return measure_on_test(runner_of(Split.TEST, 120), fixed, caps=[5, 20])
+    return measure_on_test(Runners(runner_of(Split.TEST, 120)), fixed, caps=[5, 20])
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +76,47 @@ def test_every_arm_is_run_on_every_question_and_seed(found: Measurement) -> None
         *(f"{arm}.{name}" for arm in ("learned", "prompt_only") for name in baselines),
     }
     assert len(found.rows) == num_replies(0, 240, caps=2)
+
+
+@pytest.fixture(scope="module")
+def gated() -> Measurement:
+    """A gate that takes three tokens away, on a quarter of the questions."""
+
+    def runners(split: Split, n: int) -> Runners:
+        questions = draw_questions(split, n, families=FAMILIES)
+        scripts = [script(question) for question in questions]
+        longer = [replace(s, natural=s.natural + 3) for s in scripts]
+        found = (Runner(setup_of(questions, each), questions, SEEDS) for each in (scripts, longer))
+        return Runners(*found)
+
+    return measure_on_test(runners(Split.TEST, 60), fix_baselines(runners(Split.CALIBRATION, 80)))
+
+
+def test_with_a_gate_the_bare_base_is_what_the_model_is_compared_with(gated: Measurement) -> None:
+    counts = Counter(row.arm for row in gated.rows)
+    assert set(counts.values()) == {120}
+    assert len(gated.rows) == num_replies(0, 120, gated=True)
+    by_arm: dict[str, dict[RowKey, EvalRow]] = {}
+    for found in gated.rows:
+        by_arm.setdefault(found.arm, {})[found.key] = found
+    bare, free = by_arm["uncapped"], by_arm["gated"]
+    assert all(bare[key].used == free[key].used + 3 for key in free)
+    cheapest = by_arm["cheapest_constant"].values()
+    assert any(r.used > free[r.key].used for r in cheapest), "a constant cap of the bare base"
+    assert all(r.used <= free[r.key].used for r in by_arm["learned.constant"].values())
+
+    summary = summarise_measurement(gated, Resampling(100))
+    gate = summary["gate"]
+    spent = [sum(r.spend for r in arm.values()) for arm in (free, bare)]
+    assert gate["saving"]["mean"] == pytest.approx(1 - spent[0] / spent[1])
+    assert gate["delta_accuracy"]["mean"] == 0
+    whole = summary["uncapped"]["spend_mean"]
+    assert summary["saving"]["mean"] == pytest.approx(1 - summary["spend_mean"] / whole)
+    assert summary["uncapped"]["spend_mean"] == pytest.approx(gate["spend_mean"] + 3)
+
+
+def test_without_a_gate_there_is_no_figure_of_one(summary: Json) -> None:
+    assert summary["gate"] is None
 
 
 def test_spends_agree_on_test_with_factors_from_calibration(summary: Json) -> None:

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -51,6 +53,16 @@ def test_before_any_loss_the_module_is_copied_as_it_is() -> None:
     assert found.weight.item() == 3.0
     assert found is not module
     assert found.weight is not module.weight
+
+
+def test_a_loss_that_is_no_number_is_never_the_best() -> None:
+    module = at(1.0)
+    best = Best(module, patience=2)
+    for value, loss in ((1.0, math.nan), (2.0, 3.0), (3.0, -math.inf), (4.0, math.nan)):
+        set_to(module, value)
+        best.offer(loss)
+    assert best.module_of(module).weight.item() == 2.0
+    assert best.is_stale
 
 
 def test_patience_counts_losses_in_a_row_that_are_no_lower() -> None:

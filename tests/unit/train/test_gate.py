@@ -44,8 +44,8 @@ def test_of_two_as_short_the_first_is_kept(make_rollout: MakeRollout) -> None:
     assert shortest_right([]) == []
 
 
-@pytest.mark.parametrize(("layer", "index"), [(None, 1), (0, 0), (2, 2)])
-def test_a_gate_sits_where_it_is_asked_to_or_in_the_middle(
+@pytest.mark.parametrize(("layer", "index"), [(None, 2), (0, 0), (1, 1)])
+def test_a_gate_sits_where_it_is_asked_to_or_on_the_last_block(
     tiny_model: MetacogModel, layer: int | None, index: int
 ) -> None:
     shape = gate_shape(tiny_model, configured(layer=layer, site="mlp", strength=0.2))
@@ -112,7 +112,7 @@ def test_each_step_says_what_the_gate_did(training: GateTraining) -> None:
 
 
 def test_no_hook_stays_after_a_step(training: GateTraining) -> None:
-    block = training.model.base.blocks[1]
+    block = training.model.base.blocks[-1]
     with training.step(next(training.batches(0))) as result:
         assert len(block._forward_hooks) == 1
         result.loss.backward()

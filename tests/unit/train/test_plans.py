@@ -59,7 +59,7 @@ def best_of(rollouts: list[Rollout]) -> dict[int, int]:
     best: dict[int, tuple[int, int]] = {}
     for plan, rollout in enumerate(rollouts):
         _keep_best(best, rollout, plan)
-    return {key: plan for key, (_, plan) in best.items()}
+    return {key: -negated for key, (_, negated) in best.items()}
 
 
 def test_labels_are_those_of_rolling_out_each_opened_prompt(
@@ -72,8 +72,8 @@ def test_labels_are_those_of_rolling_out_each_opened_prompt(
             question = easy[reply.request_id]
             if reply.finished and nano.base.decode(reply.answer).strip() == question.answer:
                 spent = sum(step.segment in {"think", "answer"} for step in reply.steps)
-                tried.setdefault(question_key(question), []).append((spent, index))
-    assert labels == {key: sorted(right)[0][1] for key, right in tried.items()}
+                tried.setdefault(question_key(question), []).append((spent, -index))
+    assert labels == {key: -min(right)[1] for key, right in tried.items()}
     assert set(labels.values()) <= set(range(4))
     assert set(labels.values()) - {0}, "no question is right for fewer tokens than with a check"
 
@@ -110,9 +110,9 @@ def test_wrong_and_unfinished_rollouts_do_not_count(make_rollout: MakeRollout) -
     assert best_of([wrong, unfinished]) == {}
 
 
-def test_of_two_as_short_the_earlier_plan_wins(make_rollout: MakeRollout) -> None:
+def test_of_two_as_short_the_later_plan_wins(make_rollout: MakeRollout) -> None:
     long, one, other = (make_rollout(0, think=(n,) * size) for n, size in ((1, 9), (2, 3), (3, 3)))
-    assert best_of([long, one, other]) == {question_key(one.question): 1}
+    assert best_of([one, other, long]) == {question_key(one.question): 1}
 
 
 def test_questions_are_told_apart(make_rollout: MakeRollout) -> None:

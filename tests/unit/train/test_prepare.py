@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from metacog.config.objective import LayerObjective
 from metacog.data.tasks.splits import Split, split_of
 from metacog.errors import DataError
 from metacog.model.bundle import MetacogModel, load_model
+from metacog.model.gate import FeedbackGate
 from metacog.model.metacog import MetacogLayer
 from metacog.telemetry import provenance
 from metacog.telemetry.events import Event, EventKind
@@ -19,8 +21,10 @@ from metacog.telemetry.recorder import Recorder
 from metacog.telemetry.rundir import RunDir
 from metacog.telemetry.sinks import JsonlSink
 from metacog.train.features import Features, question_key
+from metacog.train.gate import gate_shape
 from metacog.train.layer import layer_shape
 from metacog.train.prepare import VALIDATION_FEATURES, prepare_layer, questions_of
+from metacog.train.rollouts import collect_features
 from metacog.train.run import train
 
 EASY = {"tasks": ["count_bits", "leg_counting"], "num_prompts": 8}
@@ -49,6 +53,21 @@ def saved_layer(base: str, path: Path) -> Path:
     layer = MetacogLayer(layer_shape(bare, configured({"kind": "layer"})))
     bare.with_layer(layer, plans=DEFAULT_PLANS).save_layer(path)
     return path
+
+
+def gated_layer(base: str, path: Path) -> Path:
+    """Save a layer with random weights and a gate that changes what is written."""
+    model = load_model(base, layer=saved_layer(base, path.with_name("without-gate")))
+    torch.manual_seed(3)
+    gate = FeedbackGate(gate_shape(model, configured({"kind": "gate"})))
+    torch.nn.init.normal_(gate.project.weight)
+    replace(model, gate=gate).save_layer(path)
+    return path
+
+
+def with_decoding_of(config: RunConfig, model: MetacogModel) -> MetacogModel:
+    update = {"budget": config.budget, "plan": config.plan, "sampling": config.sampling}
+    return replace(model, decoding=model.decoding.model_copy(update=update))
 
 
 def layer_weights(model: MetacogModel) -> dict[str, torch.Tensor]:
@@ -92,8 +111,40 @@ def test_a_gate_run_learns_a_gate_and_leaves_the_layer_as_it_was(tmp_path: Path)
     assert all(torch.equal(value, weights[key]) for key, value in layer_weights(before).items())
     assert before.gate is None
     assert found.gate is not None
-    assert found.gate.shape.layer == len(found.base.blocks) // 2
+    assert found.gate.shape.layer == len(found.base.blocks) - 1
     assert bool((found.gate.project.weight != 0).any()), "a fresh gate's weights are zero"
+
+
+def test_a_reread_run_learns_re_readings_and_leaves_what_the_gate_listens_to(
+    tmp_path: Path,
+) -> None:
+    given = gated_layer("nano", tmp_path / "given")
+    config = configured({"kind": "reread", "layer_path": str(given)})
+    run = train(config, run_dir=tmp_path / "run")
+    events = read_events(run.events)
+    assert_ran_to_its_end(run, events)
+    values = of_kind(events, EventKind.METRICS)[0].data
+    assert float(str(values["train/loss"])) > 0
+
+    found, before = (load_model("nano", layer=path) for path in (run.path / "final", given))
+    weights = layer_weights(found)
+    moved = {k for k, v in layer_weights(before).items() if not torch.equal(v, weights[k])}
+    assert {name.partition(".")[0] for name in moved} == {"reread_heads", "reread_experts"}
+    for head in ("needed", "ready", "hope"):
+        assert any(name.startswith(f"reread_heads.{head}.") for name in moved)
+    assert found.gate is not None
+    assert before.gate is not None
+    assert torch.equal(found.gate.project.weight, before.gate.project.weight)
+
+    kept = Features.load(run.path / VALIDATION_FEATURES)
+    questions = questions_of(config, Split.VALIDATION)
+    here, bare = (
+        collect_features(model, questions, seed=0, every_token=True)
+        for model in (with_decoding_of(config, m) for m in (before, replace(before, gate=None)))
+    )
+    assert torch.equal(kept.used, here.used)
+    assert torch.allclose(kept.point_states, here.point_states, atol=1e-2)
+    assert kept.used.tolist() != bare.used.tolist(), "the gate was not in place"
 
 
 def test_an_imitation_run_learns_layer_and_gate_without_a_rollout(tmp_path: Path) -> None:
@@ -191,4 +242,5 @@ def test_plans_are_tried_on_the_first_prompts_alone(tmp_path: Path) -> None:
     ]
     assert Features.load(run.path / VALIDATION_FEATURES).plan.shape == (1,)
     labels = load_file(run.path / "features" / "layer-train-labels.safetensors")
+    assert torch.equal(labels["plan"], found.plan)
     assert sorted(labels["question"].tolist()) == sorted(map(question_key, questions))

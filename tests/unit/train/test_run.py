@@ -69,7 +69,9 @@ def smaller(name: str, tiny: Path, layer: Path) -> tuple[str, ...]:
         case "pretrain":
             start = () if objective.start is None else (f"run.objective.start={tiny}",)
             return (*SMALL_BASE, *start)
-        case "gate":  # only a base that is right now and then gives it something to learn from
+        case (
+            "gate" | "reread"
+        ):  # only a base that is right now and then gives it something to learn from
             return (*SMALL_LAYER, "budget.max_tokens=64", f"run.objective.layer_path={layer}")
         case _:
             return (*SMALL_LAYER, f"model.path={tiny}")
@@ -97,7 +99,8 @@ def test_a_recipe_runs(name: str, tiny_directory: Path, nano_layer: Path, tmp_pa
     ("settings", "message"),
     [
         ({"objective": {"kind": "practice"}}, r"pretrain, layer.*got practice.*run\.objective"),
-        ({"objective": {"kind": "gate"}}, r"listens to a layer.*run\.objective\.layer"),
+        ({"objective": {"kind": "gate"}}, r"gate goes on from a layer.*run\.objective\.layer"),
+        ({"objective": {"kind": "reread"}}, r"reread goes on from a layer.*run\.objective\.layer"),
         ({"grad_accum": 2}, r"no use for run\.grad_accum above 1.*run\.batch"),
     ],
 )

@@ -107,13 +107,13 @@ def bucketed(
 ) -> list[tuple[int, list[TokenRow]]]:
     """Group rows of like length into batches of about `tokens` tokens, in random order.
 
-    Returns padded length and rows of each batch; lengths are multiples of `step` up to
-    `longest`; longer rows and rows that fill no batch are left out.
+    Returns padded length and rows of each batch; lengths are multiples of `step`. Rows longer than
+    `longest`, before padding, and rows that fill no batch are left out.
     """
     by_length: dict[int, list[TokenRow]] = {}
     for row in rows:
         length = -(-len(row.ids) // step) * step
-        if length <= longest:
+        if len(row.ids) <= longest:
             by_length.setdefault(length, []).append(row)
     batches = []
     for length, group in sorted(by_length.items()):
