@@ -70,7 +70,7 @@ def engine_logits(
     model: MetacogModel, requests: Sequence[Request], how: EngineSettings
 ) -> list[tuple[Generation, Tensor]]:
     """Decode requests side by side and keep the logits before each of their tokens."""
-    batch = Batch(model, how, max(len(r.prompt) + r.max_new_tokens for r in requests))
+    batch = Batch(model, how, max(len(r.prompt) + r.max_new_tokens for r in requests), how.rows)
     batch.admit(requests)
     seen: dict[int, list[Tensor]] = {request.id: [] for request in requests}
     found = []

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from metacog.decode.batch import attached, causal, left_padded_ids
+from metacog.decode.batch import causal, left_padded_ids
 from metacog.decode.engine import Engine
 from metacog.model.base import gated_module
 from metacog.model.bundle import MetacogModel
 from metacog.model.gate import gate
+from metacog.model.step import ModuleStep
 from metacog.model.taps import taps
 from metacog.records import Step
 from metacog.train.gated import gated, positions_of, read_prompts
@@ -45,7 +46,7 @@ def one_gate(model: MetacogModel, prompts: Prompts) -> AbstractContextManager[ob
 
 
 def as_the_engine(model: MetacogModel, _: Prompts) -> AbstractContextManager[object]:
-    return attached(model, with_gate=True)
+    return ModuleStep(model.base, model.gate, tapped=True).attached()
 
 
 def nested(model: MetacogModel, prompts: Prompts) -> AbstractContextManager[object]:

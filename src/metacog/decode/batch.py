@@ -1,8 +1,7 @@
 """The rows that run together: their cache, their controller, and one step of all of them."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,10 +14,9 @@ from metacog.decode.opening import Opener, Opening
 from metacog.decode.rereading import Rereader
 from metacog.decode.rows import ALTERED, SAMPLED, THINK, RowMeta, Rows
 from metacog.decode.sampling import choose, gumbel, token_logprob
-from metacog.model.base import gated_module
 from metacog.model.bundle import MetacogModel
 from metacog.model.cache import SlotCache, growing_cache
-from metacog.model.gate import GateState, gate
+from metacog.model.step import Modulation, stepper_of
 from metacog.model.taps import Taps, taps
 from metacog.records import Generation, Request, Step
 
@@ -26,32 +24,13 @@ if TYPE_CHECKING:
     from metacog.decode.engine import EngineSettings
 
 
-@dataclass(frozen=True)
-class Hooks:
-    """What is attached to the base during one forward pass."""
-
-    taps: Taps | None
-    gate: GateState | None
-
-
-@contextmanager
-def attached(model: MetacogModel, *, with_gate: bool) -> Iterator[Hooks]:
-    """Attach gate and taps for one forward pass; afterwards the base is bare again."""
-    with ExitStack() as stack:
-        state = None
-        if model.gate is not None and with_gate:
-            shape = model.gate.shape
-            module = gated_module(model.base.blocks[shape.layer], shape.site)
-            state = stack.enter_context(gate(module, model.gate))
-        tapped = stack.enter_context(taps(model.base.blocks)) if model.reader else None
-        yield Hooks(tapped, state)
-
-
 class Batch:
-    """Runs up to `rows` replies side by side; freed slots are filled from the end."""
+    """Runs up to `capacity` replies side by side; freed slots are filled from the end."""
 
-    def __init__(self, model: MetacogModel, settings: "EngineSettings", longest: int) -> None:
-        base, capacity = model.base, settings.rows
+    def __init__(
+        self, model: MetacogModel, settings: "EngineSettings", longest: int, capacity: int
+    ) -> None:
+        base = model.base
         self.base, self.model, self.settings = base, model, settings
         self.device = base.model.device
         self.rows = Rows(capacity, longest, base.hidden, base.vocabulary, self.device)
@@ -59,6 +38,11 @@ class Batch:
         self.controller = BatchController(capacity, base.tags, settings.controller)
         self.opener = Opener(model, settings.opening)
         self.rereader = Rereader(model.reader, settings.reread)
+        self.step = stepper_of(
+            base,
+            model.gate if settings.gate else None,
+            tapped=model.reader is not None and settings.reread.schedule != "none",
+        )
         self._thinking = np.zeros(0, dtype=np.bool_)
         self.logits = torch.zeros(capacity, base.vocabulary, device=self.device)
 
@@ -78,7 +62,8 @@ class Batch:
         ids, valid = left_padded_ids([request.prompt for request in requests], self.base.pad_id)
         width = ids.shape[1]
         filled = growing_cache()
-        with attached(self.model, with_gate=False) as hooks:
+        reads = self.model.reader is not None
+        with taps(self.base.blocks) if reads else nullcontext() as tapped:
             logits = self.base.logits(
                 ids.to(self.device),
                 mask=causal(valid).to(self.device),
@@ -86,7 +71,7 @@ class Batch:
                 cache=filled,
             )
         last = torch.full((len(requests),), width - 1, device=self.device)
-        states = hooks.taps.at(last) if hooks.taps is not None else None
+        states = tapped.at(last) if tapped is not None else None
         openings = self.opener.open(states, requests)
         for row, (request, opening) in enumerate(zip(requests, openings, strict=True)):
             slot = self._place(request, opening)
@@ -161,20 +146,13 @@ class Batch:
         width = int(columns.max()) + 1
         thinking = torch.from_numpy(self._thinking[:used]).to(self.device)
         self.cache.prepare(columns, width)
-        seen = torch.arange(width, device=self.device) <= columns.unsqueeze(1)
-        with attached(self.model, with_gate=self.settings.gate) as hooks:
-            if hooks.gate is not None:
-                hooks.gate.set(rows.gamma[:used], thinking.unsqueeze(1))
-            self.logits[:used] = self.base.logits(
-                rows.token[:used].unsqueeze(1),
-                mask=seen[:, None, None, :],
-                positions=columns.unsqueeze(1),
-                cache=self.cache,
-            )
+        modulation = Modulation(rows.gamma[:used], thinking)
+        done = self.step(rows.token[:used], columns, self.cache, modulation)
+        self.logits[:used] = done.logits
         rows.length[:used] += 1
-        if hooks.gate is not None:
-            rows.write_gate(hooks.gate)
-        self._reread(hooks.taps)
+        if done.gate is not None:
+            rows.write_gate(done.gate)
+        self._reread(done.taps)
 
     def _reread(self, tapped: Taps | None) -> None:
         controller, used = self.controller, self.rows.used

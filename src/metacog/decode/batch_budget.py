@@ -168,7 +168,9 @@ class BatchController:
 
         An end of reply inside THINK becomes the closer; what is returned must be observed next.
         """
-        ends = self.thinks_freely() & self._rule.is_eos(tokens)
+        ends = self._rule.is_eos(tokens)
+        if ends.any():
+            ends &= self.thinks_freely()
         self._rule.begin_close(self._live, ends, np.full(len(ends), NATURAL, dtype=np.int8))
         emitted = tokens.copy()
         emitted[ends] = self._rule.closer[self._live["close_at"][ends]]

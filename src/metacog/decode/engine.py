@@ -56,7 +56,7 @@ class Engine:
         if not waiting:
             return
         longest = max(len(r.prompt) + r.max_new_tokens for r in waiting)
-        batch = Batch(self.model, self.settings, longest)
+        batch = Batch(self.model, self.settings, longest, min(self.settings.rows, len(waiting)))
         while waiting or batch.running:
             joining = min(batch.free, len(waiting))
             if joining:

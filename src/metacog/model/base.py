@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from metacog.errors import ModelError
+from metacog.model.masks import Mask, masks_for
 from metacog.text.resolve import ResolvedTags, resolve_tags
 
 _BLOCK_LISTS = ("layers", "h", "blocks", "block")
@@ -86,7 +87,7 @@ class Base:
         """
         output = self.model(
             input_ids=ids,
-            attention_mask=self._mask(mask),
+            attention_mask=self._masks(mask, positions),
             position_ids=positions,
             past_key_values=cache,
             use_cache=cache is not None,
@@ -105,7 +106,7 @@ class Base:
         """Run the model without a cache and return its last hidden states, after the final norm."""
         output = self.model.base_model(
             input_ids=ids,
-            attention_mask=self._mask(mask),
+            attention_mask=self._masks(mask, positions),
             position_ids=positions,
             use_cache=False,
         )
@@ -117,7 +118,13 @@ class Base:
         logits: Tensor = self.model.get_output_embeddings()(states).float()
         return logits
 
-    def _mask(self, mask: Bool[Tensor, "batch 1 seq width"]) -> Tensor:
+    def _masks(self, mask: Mask, positions: Int[Tensor, "batch seq"]) -> Tensor | dict[str, Tensor]:
+        found = masks_for(self.model.config.get_text_config(), mask, positions)
+        if isinstance(found, dict):
+            return {kind: self._written(part) for kind, part in found.items()}
+        return self._written(found)
+
+    def _written(self, mask: Mask) -> Tensor:
         if self.attention == "eager":
             lowest = torch.finfo(self.model.dtype).min
             return torch.zeros_like(mask, dtype=self.model.dtype).masked_fill(~mask, lowest)

@@ -1,19 +1,26 @@
-"""A key-value cache with a slot for each row: preallocated, rows of different lengths."""
+"""A key-value cache with a slot for each row: preallocated, rows of different lengths.
+
+Columns are allocated for the widest row that has come, and doubled when a row outgrows them: zeroing
+room for the longest reply that might come costs more than decoding a short one.
+"""
 
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import CacheLayerMixin, DynamicLayer
+
+_FEWEST_COLUMNS = 64
 
 States = Float[Tensor, "batch heads seq width"]
 Columns = Float[Tensor, "batch heads columns width"]
 
 
 class SlotLayer(CacheLayerMixin):
-    """One block's keys and values, `[rows, heads, capacity, width]`; row r holds columns 0..length."""
+    """One block's keys and values, `[rows, heads, columns, width]`; row r holds columns 0..length."""
 
     keys: Tensor
     values: Tensor
@@ -27,13 +34,20 @@ class SlotLayer(CacheLayerMixin):
 
     def lazy_initialization(self, key_states: States, value_states: States) -> None:
         """Allocate once the shape of keys and values is known."""
-        self.keys = key_states.new_zeros(
-            self.rows, key_states.shape[1], self.capacity, key_states.shape[3]
-        )
-        self.values = value_states.new_zeros(
-            self.rows, value_states.shape[1], self.capacity, value_states.shape[3]
+        self.keys, self.values = (
+            states.new_zeros(self.rows, states.shape[1], 0, states.shape[3])
+            for states in (key_states, value_states)
         )
         self.is_initialized = True
+
+    def reserve(self, columns: int) -> None:
+        """Make room for as many columns; what is there stays."""
+        held = self.keys.shape[2]
+        if columns > held:
+            wanted = min(self.capacity, max(columns, 2 * held, _FEWEST_COLUMNS))
+            self.keys, self.values = (
+                pad(states, (0, 0, 0, wanted - held)) for states in (self.keys, self.values)
+            )
 
     def update(
         self, key_states: States, value_states: States, *_args: Any, **_kwargs: Any
@@ -65,10 +79,15 @@ class SlotCache(Cache):
         self.slots = [SlotLayer(rows, capacity) for _ in range(num_layers)]
         super().__init__(layers=list(self.slots))
         self.capacity = capacity
+        self.width = 0
+        """Columns of the widest running row."""
 
     def prepare(self, columns: Int[Tensor, " used"], width: int) -> None:
         """Say where each running row writes its next column, and how far the widest reaches."""
+        self.width = width
         for layer in self.slots:
+            if layer.is_initialized:
+                layer.reserve(width)
             layer.used, layer.columns, layer.width = len(columns), columns, width
 
     def fill(self, slot: int, source: Cache, row: int, start: int) -> None:
@@ -80,6 +99,7 @@ class SlotCache(Cache):
             if not layer.is_initialized:
                 layer.lazy_initialization(filled.keys, filled.values)
             length = filled.keys.shape[2] - start
+            layer.reserve(length)
             layer.keys[slot, :, :length] = filled.keys[row, :, start:]
             layer.values[slot, :, :length] = filled.values[row, :, start:]
 

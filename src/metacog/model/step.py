@@ -1,0 +1,280 @@
+"""One decode step: each running row's last token through the base, its cache, taps and gate.
+
+Any base runs through its own modules, with hooks for taps and gate. Bases of the Llama shape (Llama,
+Mistral, Qwen 2 and 3) run as plain tensor operations on the same weights, which on small models takes
+a fraction of the time: there a module call costs more than what it computes.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import linear, scaled_dot_product_attention, silu
+
+from metacog.model.base import Base, gated_module
+from metacog.model.cache import SlotCache
+from metacog.model.gate import FeedbackGate, GateState, gate
+from metacog.model.masks import window_of
+from metacog.model.taps import Taps, taps
+
+_Map = tuple[Tensor, Tensor | None]
+"""Weight and bias of a linear map."""
+
+_LLAMA_SHAPED = frozenset({"llama", "mistral", "qwen2", "qwen3"})
+
+
+@dataclass(frozen=True)
+class Modulation:
+    """What the gate does to the rows of one step."""
+
+    gamma: Float[Tensor, "rows hidden"]
+    thinking: Bool[Tensor, " rows"]
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """What one step leaves behind."""
+
+    logits: Float[Tensor, "rows vocab"]
+    """After each row's token, in fp32."""
+    taps: Taps | None
+    gate: GateState | None
+
+
+class ModuleStep:
+    """A step through the base's own modules, hooks and all."""
+
+    def __init__(self, base: Base, feedback: FeedbackGate | None, *, tapped: bool) -> None:
+        self._base, self._feedback, self._tapped = base, feedback, tapped
+
+    def __call__(
+        self,
+        tokens: Int[Tensor, " rows"],
+        columns: Int[Tensor, " rows"],
+        cache: SlotCache,
+        modulation: Modulation,
+    ) -> StepOutput:
+        """Read each row's token at its column of the cache, and say what comes next."""
+        with self.attached() as (state, tapped):
+            if state is not None:
+                state.set(modulation.gamma, modulation.thinking.unsqueeze(1))
+            logits = self._base.logits(
+                tokens.unsqueeze(1),
+                mask=seen(columns, cache.width).unsqueeze(2),
+                positions=columns.unsqueeze(1),
+                cache=cache,
+            )
+        return StepOutput(logits, tapped, state)
+
+    @contextmanager
+    def attached(self) -> Iterator[tuple[GateState | None, Taps | None]]:
+        """Attach gate and taps for one forward pass; afterwards the base is bare again."""
+        blocks, feedback = self._base.blocks, self._feedback
+        with ExitStack() as stack:
+            state = None
+            if feedback is not None:
+                module = gated_module(blocks[feedback.shape.layer], feedback.shape.site)
+                state = stack.enter_context(gate(module, feedback))
+            yield state, stack.enter_context(taps(blocks)) if self._tapped else None
+
+
+class _Block(NamedTuple):
+    """The weights of one block of the Llama shape; a missing one is None."""
+
+    before_attention: Tensor
+    q: _Map
+    k: _Map
+    v: _Map
+    q_norm: Tensor | None
+    k_norm: Tensor | None
+    o: _Map
+    before_mlp: Tensor
+    gate: _Map
+    up: _Map
+    down: _Map
+    epsilon: float
+    scale: float
+
+
+class LlamaStep:
+    """The same step for a base of the Llama shape, without its modules' overhead.
+
+        h = h + attention(norm(h));   h = h + mlp(norm(h))
+
+    It holds the base's own parameters, so it belongs to the modules as they are when it is made;
+    what training changes in them is seen.
+
+    Args:
+        base: Whose step it is.
+        feedback: The gate that acts, if any.
+        tapped: Keep every block's state.
+    """
+
+    def __init__(self, base: Base, feedback: FeedbackGate | None, *, tapped: bool) -> None:
+        self._model: Any = base.model
+        self._blocks = [_parts(block) for block in base.blocks]
+        self._head = _map(self._model.lm_head)
+        self._feedback, self._tapped = feedback, tapped
+
+    def __call__(
+        self,
+        tokens: Int[Tensor, " rows"],
+        columns: Int[Tensor, " rows"],
+        cache: SlotCache,
+        modulation: Modulation,
+    ) -> StepOutput:
+        """Read each row's token at its column of the cache, and say what comes next."""
+        inner = self._model.model
+        hidden = inner.embed_tokens(tokens)
+        where = _Where.of(inner.rotary_emb, hidden, columns, cache.width)
+        state = None
+        if self._feedback is not None:
+            state = GateState(self._feedback)
+            state.set(modulation.gamma, modulation.thinking.unsqueeze(1))
+        tapped = Taps(len(self._blocks)) if self._tapped else None
+        for index, (block, slots) in enumerate(zip(self._blocks, cache.slots, strict=True)):
+            attended = _attend(block, hidden, where, slots.keys, slots.values)
+            hidden = hidden + _gated(state, index, "attention", attended)
+            hidden = hidden + _gated(state, index, "mlp", _mlp(block, hidden))
+            hidden = _gated(state, index, "block", hidden)
+            if tapped is not None:
+                tapped.record(index, hidden.unsqueeze(1))
+        last = _normed(hidden, inner.norm.weight, inner.norm.variance_epsilon)
+        return StepOutput(linear(last, *self._head).float(), tapped, state)
+
+
+Stepper = ModuleStep | LlamaStep
+"""Reads each row's token at its column of the cache, and says what comes next."""
+
+
+def stepper_of(base: Base, feedback: FeedbackGate | None, *, tapped: bool) -> Stepper:
+    """Return the fastest step that computes what the base computes."""
+    if is_llama_shaped(base):
+        return LlamaStep(base, feedback, tapped=tapped)
+    return ModuleStep(base, feedback, tapped=tapped)
+
+
+def is_llama_shaped(base: Base) -> bool:
+    """Return whether `LlamaStep` computes what the base's own modules do.
+
+    Adapters and quantised maps are no plain linear maps: such a base runs through its modules.
+    """
+    config = base.model.config
+    return (
+        config.model_type in _LLAMA_SHAPED
+        and all(_is_plain(block) for block in base.blocks)
+        and base.attention == "sdpa"
+        and config.hidden_act == "silu"
+        and window_of(config) is None
+    )
+
+
+def _is_plain(block: nn.Module) -> bool:
+    named = dict(block.named_modules())
+    return all(type(part) is nn.Linear for name, part in named.items() if name.endswith("_proj"))
+
+
+def seen(columns: Int[Tensor, " rows"], width: int) -> Bool[Tensor, "rows 1 width"]:
+    """Return which columns each row's newest token sees: its own and all before it."""
+    return (torch.arange(width, device=columns.device) <= columns.unsqueeze(1)).unsqueeze(1)
+
+
+def _gated(
+    state: GateState | None, index: int, site: str, states: Float[Tensor, "rows hidden"]
+) -> Float[Tensor, "rows hidden"]:
+    if state is None or (state.gate.shape.layer, state.gate.shape.site) != (index, site):
+        return states
+    return state.apply(states.unsqueeze(1)).squeeze(1)
+
+
+class _Where(NamedTuple):
+    """Where the rows of a step stand, the same for all blocks."""
+
+    rows: Int[Tensor, " rows"]
+    columns: Int[Tensor, " rows"]
+    cos: Float[Tensor, "rows 1 head_dim"]
+    sin: Float[Tensor, "rows 1 head_dim"]
+    """Its first half negative: turning a vector's halves round then does the rotation."""
+    mask: Bool[Tensor, "rows 1 1 width"]
+
+    @classmethod
+    def of(cls, rotary: Any, hidden: Tensor, columns: Int[Tensor, " rows"], width: int) -> "_Where":
+        cos, sin = rotary(hidden.unsqueeze(0), columns.unsqueeze(0))
+        rows = torch.arange(len(columns), device=columns.device)
+        mask = seen(columns, width).unsqueeze(1)
+        first, second = sin[0].unsqueeze(1).chunk(2, dim=-1)
+        signed = torch.cat((-first, second), dim=-1)
+        return cls(rows, columns, cos[0].unsqueeze(1), signed, mask)
+
+
+def _attend(
+    block: _Block, hidden: Float[Tensor, "rows hidden"], where: _Where, keys: Tensor, values: Tensor
+) -> Float[Tensor, "rows hidden"]:
+    x = _normed(hidden, block.before_attention, block.epsilon)
+    heads = (-1, where.cos.shape[-1])
+    q, k, v = (linear(x, *part).unflatten(1, heads) for part in (block.q, block.k, block.v))
+    if block.q_norm is not None:
+        q = _normed(q, block.q_norm, block.epsilon)
+    if block.k_norm is not None:
+        k = _normed(k, block.k_norm, block.epsilon)
+    q, k = _rotated(q, where), _rotated(k, where)
+    keys[where.rows, :, where.columns] = k
+    values[where.rows, :, where.columns] = v
+    used, width = len(hidden), where.mask.shape[-1]
+    out = scaled_dot_product_attention(
+        q.unsqueeze(2),
+        keys[:used, :, :width],
+        values[:used, :, :width],
+        attn_mask=where.mask,
+        scale=block.scale,
+        enable_gqa=q.shape[1] != k.shape[1],
+    )
+    return linear(out.flatten(1), *block.o)
+
+
+def _mlp(block: _Block, hidden: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows hidden"]:
+    x = _normed(hidden, block.before_mlp, block.epsilon)
+    return linear(silu(linear(x, *block.gate)) * linear(x, *block.up), *block.down)
+
+
+def _rotated(
+    x: Float[Tensor, "rows heads head_dim"], where: _Where
+) -> Float[Tensor, "rows heads head_dim"]:
+    return torch.addcmul(x * where.cos, x.roll(x.shape[-1] // 2, dims=-1), where.sin)
+
+
+def _parts(block: Any) -> _Block:
+    attention, mlp = block.self_attn, block.mlp
+    named = dict(attention.named_children())
+    q_norm, k_norm = (
+        named[name].weight if name in named else None for name in ("q_norm", "k_norm")
+    )
+    return _Block(
+        before_attention=block.input_layernorm.weight,
+        q=_map(attention.q_proj),
+        k=_map(attention.k_proj),
+        v=_map(attention.v_proj),
+        q_norm=q_norm,
+        k_norm=k_norm,
+        o=_map(attention.o_proj),
+        before_mlp=block.post_attention_layernorm.weight,
+        gate=_map(mlp.gate_proj),
+        up=_map(mlp.up_proj),
+        down=_map(mlp.down_proj),
+        epsilon=block.input_layernorm.variance_epsilon,
+        scale=attention.scaling,
+    )
+
+
+def _map(module: Any) -> _Map:
+    return module.weight, module.bias
+
+
+def _normed(states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    x = states.float()
+    x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon)
+    return weight * x.to(states.dtype)
