@@ -178,8 +178,11 @@ class Batch:
             source=opening.source,
         )
         figures = None
-        if self.model.gate is not None and self.settings.gate:
-            figures = self.rows.gate_report(slot, report.used, telemetry=self.settings.telemetry)
+        feedback = self.model.gate
+        if feedback is not None and self.settings.gate:
+            figures = self.rows.gate_report(
+                slot, report.used, feedback, telemetry=self.settings.telemetry
+            )
         return Generation(
             request_id=request.id,
             prompt=request.prompt,

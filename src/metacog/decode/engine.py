@@ -13,6 +13,9 @@ from metacog.errors import InputError
 from metacog.model.bundle import MetacogModel
 from metacog.records import Generation, Request, Step
 
+_GROUPS = 8
+"""Prompts are read an eighth of the rows at a time: alone, one costs as much as many together."""
+
 
 @dataclass(frozen=True)
 class EngineSettings:
@@ -57,9 +60,10 @@ class Engine:
             return
         longest = max(len(r.prompt) + r.max_new_tokens for r in waiting)
         batch = Batch(self.model, self.settings, longest, min(self.settings.rows, len(waiting)))
+        together = max(1, self.settings.rows // _GROUPS)
         while waiting or batch.running:
             joining = min(batch.free, len(waiting))
-            if joining:
+            if joining and joining >= min(together, len(waiting)):
                 batch.admit([waiting.popleft() for _ in range(joining)])
             batch.choose_tokens()
             if steps:

@@ -11,7 +11,7 @@ from metacog.decode.batch_budget import SEGMENTS
 from metacog.decode.opening import Opening
 from metacog.decode.sampling import Repetition
 from metacog.decode.terms import segments_of
-from metacog.model.gate import GateState
+from metacog.model.gate import FeedbackGate, GateState
 from metacog.records import GateReport, Request, Rereading, Segment, Step
 
 SAMPLED, ALTERED = 1, 2
@@ -56,7 +56,6 @@ class Rows:
         self.gate_on = np.zeros((capacity, longest), dtype=np.float32)
         self.gate_change = np.zeros((capacity, longest), dtype=np.float32)
         self.gate_relative = np.zeros((capacity, longest), dtype=np.float32)
-        self.saturation = np.zeros(capacity, dtype=np.float32)
 
     def admit(self, meta: RowMeta, length: int) -> int:
         """Take the next free slot for a row whose prompt of `length` tokens is in the cache."""
@@ -118,7 +117,6 @@ class Rows:
         self.gate_on[rows, at] = state.on[:, 0].cpu().numpy()
         self.gate_change[rows, at] = state.change[:, 0].cpu().numpy()
         self.gate_relative[rows, at] = state.relative[:, 0].cpu().numpy()
-        self.saturation[: self.used] = state.saturation().cpu().numpy()
 
     def of(self, slot: int) -> RowMeta:
         """Return what is known of a running row."""
@@ -151,7 +149,9 @@ class Rows:
         segments = segments_of(count, used, closer)
         return tuple(self.step(slot, at, segments[at]) for at in range(count))
 
-    def gate_report(self, slot: int, used: int, *, telemetry: bool) -> GateReport:
+    def gate_report(
+        self, slot: int, used: int, feedback: FeedbackGate, *, telemetry: bool
+    ) -> GateReport:
         """Return what the gate did over a row's THINK tokens; without any there is no figure."""
         if used == 0:
             return GateReport(None, None, None)
@@ -159,6 +159,6 @@ class Rows:
         return GateReport(
             coverage=float(self.gate_on[slot, :used].mean()),
             norm=float(self.gate_relative[slot, :used].mean()),
-            saturation=float(self.saturation[slot]),
+            saturation=float(feedback.saturation(self.gamma[slot : slot + 1])),
             per_token=tuple(change.tolist()) if telemetry else (),
         )

@@ -44,7 +44,7 @@ class LayerAggregator(nn.Module):
     def forward(self, z: Float[Tensor, "batch layers proj"]) -> Aggregate:
         """Return g and alpha."""
         alpha = self._weights(z)
-        return Aggregate(torch.einsum("bl,bld->bd", alpha, z), alpha)
+        return Aggregate(torch.bmm(alpha.unsqueeze(1), z).squeeze(1), alpha)
 
     def _weights(self, z: Float[Tensor, "batch layers proj"]) -> Float[Tensor, "batch layers"]:
         batch, num_layers, _ = z.shape

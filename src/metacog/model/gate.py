@@ -81,6 +81,11 @@ class FeedbackGate(nn.Module):
         direction: Tensor = torch.tanh(self.project(inputs.float()))
         return direction
 
+    def saturation(self, gamma: Float[Tensor, "batch hidden"]) -> Float[Tensor, " batch"]:
+        """Return the share of channels whose |tanh| is above 0.95."""
+        pushed = (gamma - 1).abs() / self.shape.strength
+        return (pushed > _SATURATED).float().mean(-1)
+
     def on(self, states: Float[Tensor, "batch seq hidden"]) -> Float[Tensor, "batch seq"]:
         """Return the per-token switch in [0, 1]; exactly 0 or 1 outside training."""
         if self.shape.switch == "always":
@@ -122,8 +127,7 @@ class GateState:
     def saturation(self) -> Float[Tensor, " batch"]:
         """Return the share of channels whose |tanh| is above 0.95."""
         assert self.gamma is not None
-        pushed = (self.gamma - 1).abs() / self.gate.shape.strength
-        return (pushed > _SATURATED).float().mean(-1)
+        return self.gate.saturation(self.gamma)
 
     def apply(self, states: Float[Tensor, "batch seq hidden"]) -> Float[Tensor, "batch seq hidden"]:
         """Return the modulated activations; positions outside THINK keep theirs bit for bit."""
@@ -131,7 +135,7 @@ class GateState:
             return states
         on = self.gate.on(states) * self.thinking
         factor = 1 + on.unsqueeze(-1) * (self.gamma - 1).unsqueeze(1)
-        gated = torch.where(self.thinking.unsqueeze(-1), states * factor.to(states.dtype), states)
+        gated = states * factor.to(states.dtype)  # a factor of 1 keeps every bit
         with torch.no_grad():
             self.on = on.detach()
             self.change = (gated - states).float().norm(dim=-1)

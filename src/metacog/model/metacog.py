@@ -1,6 +1,7 @@
 """The metacognitive layer: trunk, experts, aggregator and global heads as one module."""
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from jaxtyping import Float
@@ -171,5 +172,7 @@ def _refuse_below_zero(tokens: Float[Tensor, " batch"], what: str) -> None:
         )
 
 
-def _full_precision(tensor: Tensor) -> torch.autocast:
+def _full_precision(tensor: Tensor) -> AbstractContextManager[object]:
+    if not torch.is_autocast_enabled(tensor.device.type):
+        return nullcontext()
     return torch.autocast(device_type=tensor.device.type, enabled=False)

@@ -130,8 +130,11 @@ def test_a_free_slot_holds_nothing(rows: Rows) -> None:
         rows.of(2)
 
 
+FEEDBACK = FeedbackGate(GateShape(hidden=2, inputs=3, layer=0))
+
+
 def gate_state(on: list[float], change: list[float], relative: list[float]) -> GateState:
-    state = GateState(FeedbackGate(GateShape(hidden=2, inputs=3, layer=0)))
+    state = GateState(FEEDBACK)
     state.set(torch.tensor([[1.5, 1.0], [1.0, 1.0]]), torch.ones(2, 1, dtype=torch.bool))
     state.on, state.change, state.relative = (
         torch.tensor(values).unsqueeze(1) for values in (on, change, relative)
@@ -145,16 +148,17 @@ def test_the_gates_figures_are_means_over_think(rows: Rows) -> None:
     for on, change, relative in (*figures, ([1.0, 1.0], [9.0, 9.0], [9.0, 9.0])):
         write(rows, [5, 5], [THINK, THINK], [SAMPLED] * 2, [0.0] * 2)
         rows.write_gate(gate_state(on, change, relative))
-    report = rows.gate_report(0, 2, telemetry=True)
+    rows.gamma[0] = torch.tensor([1.5, 1.0])
+    report = rows.gate_report(0, 2, FEEDBACK, telemetry=True)
     assert report.coverage == pytest.approx(0.5)
     assert report.norm == pytest.approx(0.1)
     assert report.saturation == pytest.approx(0.5), "one of two channels is pushed to its limit"
     assert report.per_token == pytest.approx((0.4, 0.0))
-    assert rows.gate_report(0, 2, telemetry=False).per_token == ()
+    assert rows.gate_report(0, 2, FEEDBACK, telemetry=False).per_token == ()
 
 
 def test_no_thinking_no_figures(rows: Rows) -> None:
-    assert rows.gate_report(0, 0, telemetry=True) == GateReport(None, None, None)
+    assert rows.gate_report(0, 0, FEEDBACK, telemetry=True) == GateReport(None, None, None)
 
 
 def test_a_gate_that_measured_nothing_writes_nothing(rows: Rows) -> None:
