@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from metacog import __version__
-from metacog.cli import config, demo, doctor, evaluate, generate, observe, train
+from metacog.cli import bench, config, demo, doctor, evaluate, generate, observe, train
 from metacog.errors import EXIT_STOPPED, MetacogError
 
 
@@ -56,6 +56,7 @@ app.command(name="eval")(evaluate.evaluate)
 app.command(name="generate")(generate.generate)
 app.command(name="observe")(observe.observe)
 app.add_typer(config.app, name="config")
+app.add_typer(bench.app, name="bench")
 app.command(name="demo")(demo.demo)
 app.command(name="doctor")(doctor.doctor)
 

@@ -13,7 +13,7 @@ from metacog.decode.batch_budget import BatchController
 from metacog.decode.opening import Opener, Opening
 from metacog.decode.rereading import Rereader
 from metacog.decode.rows import ALTERED, SAMPLED, THINK, RowMeta, Rows
-from metacog.decode.sampling import choose, gumbel, token_logprob
+from metacog.decode.sampling import choose, gumbel_of, token_logprob
 from metacog.model.bundle import MetacogModel
 from metacog.model.cache import SlotCache, growing_cache
 from metacog.model.step import Modulation, stepper_of
@@ -99,9 +99,7 @@ class Batch:
         temperature, top_p = rows.sampler(self.controller.segments())
         choice = choose(
             self.logits[:used],
-            gumbel(
-                rows.seed[:used], rows.request_id[:used], rows.index[:used], self.base.vocabulary
-            ),
+            gumbel_of(rows.stream[:used], rows.index[:used], self.base.vocabulary),
             temperature=temperature,
             top_p=top_p,
             decision=decision,

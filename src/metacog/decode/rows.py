@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metacog.decode.batch_budget import SEGMENTS
 from metacog.decode.opening import Opening
-from metacog.decode.sampling import Repetition
+from metacog.decode.sampling import Repetition, streams
 from metacog.decode.terms import segments_of
 from metacog.model.gate import FeedbackGate, GateState
 from metacog.records import GateReport, Request, Rereading, Segment, Step
@@ -43,11 +43,10 @@ class Rows:
         self.token = torch.zeros(capacity, dtype=torch.long, device=device)
         self.length = torch.zeros(capacity, dtype=torch.long, device=device)
         self.index = torch.zeros(capacity, dtype=torch.long, device=device)
-        self.request_id = torch.zeros(capacity, dtype=torch.long, device=device)
-        self.seed = torch.zeros(capacity, dtype=torch.long, device=device)
+        self.stream = torch.zeros(capacity, dtype=torch.long, device=device)
         self.temperature = torch.ones(capacity, len(SEGMENTS), device=device)
         self.top_p = torch.ones(capacity, len(SEGMENTS), device=device)
-        self.penalty = torch.ones(capacity, device=device)
+        self.penalty = np.ones(capacity, dtype=np.float32)
         self.gamma = torch.ones(capacity, hidden, device=device)
         self.tokens = np.zeros((capacity, longest), dtype=np.int64)
         self.segments = np.zeros((capacity, longest), dtype=np.int8)
@@ -62,7 +61,8 @@ class Rows:
         slot, request = self.used, meta.request
         self.meta[slot] = meta
         self.length[slot], self.index[slot] = length, 0
-        self.request_id[slot], self.seed[slot] = request.id, request.seed
+        keys = (torch.tensor([key]) for key in (request.seed, request.id))
+        self.stream[slot] = streams(*keys)[0]
         for code, (temperature, top_p) in enumerate(meta.opening.sampler):
             self.temperature[slot, code], self.top_p[slot, code] = temperature, top_p
         self.penalty[slot] = request.repetition_penalty
@@ -88,9 +88,9 @@ class Rows:
     def repetition(self) -> Repetition | None:
         """Return what makes written tokens less likely, or None where no row asks for it."""
         penalty = self.penalty[: self.used]
-        if bool((penalty == 1).all()):
+        if (penalty == 1).all():
             return None
-        return Repetition(self.seen[: self.used], penalty)
+        return Repetition(self.seen[: self.used], torch.from_numpy(penalty).to(self.seen.device))
 
     def write(
         self,

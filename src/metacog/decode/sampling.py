@@ -59,10 +59,23 @@ def gumbel(
 
     With 40 random bits u in (0, 1): noise = -log(-log(1 - u)), exact in the tail that decides.
     """
+    return gumbel_of(streams(seeds, request_ids), indices, vocab)
+
+
+def streams(seeds: Int[Tensor, " rows"], request_ids: Int[Tensor, " rows"]) -> Int[Tensor, " rows"]:
+    """Return what keys all of a reply's noise: a hash of its seed and request id."""
     key = torch.zeros_like(seeds, dtype=torch.long)
-    for part in (seeds, request_ids, indices):
+    for part in (seeds, request_ids):
         key = _mix(key + part.long() + _GOLDEN)
-    steps = torch.arange(1, vocab + 1, device=seeds.device) * _GOLDEN
+    return key
+
+
+def gumbel_of(
+    keys: Int[Tensor, " rows"], indices: Int[Tensor, " rows"], vocab: int
+) -> Float[Tensor, "rows vocab"]:
+    """Return the noise of `gumbel` for replies whose `streams` are known."""
+    key = _mix(keys + indices.long() + _GOLDEN)
+    steps = torch.arange(1, vocab + 1, device=keys.device) * _GOLDEN
     bits = _shifted(_mix(key.unsqueeze(1) + steps), 64 - _RANDOM_BITS)
     uniform = bits.float().add_(0.5).mul_(2.0**-_RANDOM_BITS).clamp_(max=_BELOW_ONE)
     return uniform.neg_().log1p_().neg_().log_().neg_()

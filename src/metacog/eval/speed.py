@@ -7,7 +7,7 @@ nothing.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
@@ -89,14 +89,54 @@ def generate_run(base: Base, requests: Sequence[Request], *, rows: int) -> Conte
     return run
 
 
-def bare(model: MetacogModel) -> MetacogModel:
-    """Return the base alone: neither layer nor gate."""
-    return MetacogModel(model.base, decoding=model.decoding)
+def decode_speeds(
+    model: MetacogModel, *, prompts: int, rows: int, alone: int, pairs: int, max_new_tokens: int
+) -> Iterator[tuple[str, Any]]:
+    """Yield each figure of the decode benchmark, by name, as soon as it is known.
+
+    speedup_batch       engine, bare, against `generate`, both with `rows` rows
+    speedup_single      the same, one prompt after another
+    metacog_overhead    engine with layer, controller and gate against the same engine bare;
+                        1 is no overhead; absent without a layer
+    """
+    base = MetacogModel(model.base, decoding=model.decoding)
+    requests = workload(model, prompts, max_new_tokens=max_new_tokens)
+    plain = engine_settings(base, rows=rows, revise=False)
+    ours = engine_run(base, plain, requests)
+    yield from _figures(
+        "speedup_batch", paired(ours, generate_run(model.base, requests, rows=rows), pairs=pairs)
+    )
+    single = _longest(base, plain, requests, alone)
+    yield from _figures(
+        "speedup_single",
+        paired(
+            _in_turn([engine_run(base, plain, [request]) for request in single]),
+            _in_turn([generate_run(model.base, [request], rows=1) for request in single]),
+            pairs=pairs,
+        ),
+    )
+    if model.reader is not None:
+        whole = engine_run(model, engine_settings(model, rows=rows, revise=False), requests)
+        yield from _figures("metacog_overhead", paired(whole, ours, pairs=pairs))
 
 
-def layered_settings(model: MetacogModel, *, rows: int) -> EngineSettings:
-    """Return the engine's settings as served, but no budget acts: replies are as long as without."""
-    return engine_settings(model, rows=rows, revise=False)
+def _figures(name: str, pairs: Sequence[Pair]) -> Iterator[tuple[str, Any]]:
+    """Yield the median ratio, and all runs beside it."""
+    yield name, round(median(pair.ratio for pair in pairs), 3)
+    runs = [(round(pair.ours, 1), round(pair.peer, 1)) for pair in pairs]
+    yield f"{name}_tokens_per_s", runs
+
+
+def _longest(
+    model: MetacogModel, settings: EngineSettings, requests: Sequence[Request], count: int
+) -> list[Request]:
+    """Return requests with long replies: of short ones the prompt is most of the time."""
+    lengths = {r.request_id: len(r.steps) for r in Engine(model, settings).generate(requests)}
+    return sorted(requests, key=lambda request: lengths[request.id])[-4 * count :: 4]
+
+
+def _in_turn(runs: Sequence[Contender]) -> Contender:
+    return lambda: sum(run() for run in runs)
 
 
 @torch.no_grad()
@@ -105,16 +145,6 @@ def paired(ours: Contender, peer: Contender, *, pairs: int) -> list[Pair]:
     ours()
     peer()
     return [Pair(_speed(ours), _speed(peer)) for _ in range(pairs)]
-
-
-def middle(pairs: Sequence[Pair]) -> Pair:
-    """Return the pair whose ratio is the median, the lower of two."""
-    return sorted(pairs, key=lambda pair: pair.ratio)[(len(pairs) - 1) // 2]
-
-
-def median_ratio(pairs: Sequence[Pair]) -> float:
-    """Return the median of the pairs' ratios."""
-    return median(pair.ratio for pair in pairs)
 
 
 def _speed(run: Contender) -> float:

@@ -89,8 +89,8 @@ class _Block(NamedTuple):
     q: _Map
     k: _Map
     v: _Map
-    q_norm: Tensor | None
-    k_norm: Tensor | None
+    qk_norm: Tensor | None
+    """For each head of q and then of k, `[heads, head_dim]`."""
     o: _Map
     before_mlp: Tensor
     gate: _Map
@@ -105,8 +105,7 @@ class LlamaStep:
 
         h = h + attention(norm(h));   h = h + mlp(norm(h))
 
-    It holds the base's own parameters, so it belongs to the modules as they are when it is made;
-    what training changes in them is seen.
+    It belongs to the modules and weights as they are when it is made: one for each batch.
 
     Args:
         base: Whose step it is.
@@ -217,11 +216,10 @@ def _attend(
     x = _normed(hidden, block.before_attention, block.epsilon)
     heads = (-1, where.cos.shape[-1])
     q, k, v = (linear(x, *part).unflatten(1, heads) for part in (block.q, block.k, block.v))
-    if block.q_norm is not None:
-        q = _normed(q, block.q_norm, block.epsilon)
-    if block.k_norm is not None:
-        k = _normed(k, block.k_norm, block.epsilon)
-    q, k = _rotated(q, where), _rotated(k, where)
+    both = torch.cat((q, k), dim=1)
+    if block.qk_norm is not None:
+        both = _normed(both, block.qk_norm, block.epsilon)
+    q, k = _rotated(both, where).split((q.shape[1], k.shape[1]), dim=1)
     keys[where.rows, :, where.columns] = k
     values[where.rows, :, where.columns] = v
     used, width = len(hidden), where.mask.shape[-1]
@@ -249,17 +247,12 @@ def _rotated(
 
 def _parts(block: Any) -> _Block:
     attention, mlp = block.self_attn, block.mlp
-    named = dict(attention.named_children())
-    q_norm, k_norm = (
-        named[name].weight if name in named else None for name in ("q_norm", "k_norm")
-    )
     return _Block(
         before_attention=block.input_layernorm.weight,
         q=_map(attention.q_proj),
         k=_map(attention.k_proj),
         v=_map(attention.v_proj),
-        q_norm=q_norm,
-        k_norm=k_norm,
+        qk_norm=_qk_norm(attention),
         o=_map(attention.o_proj),
         before_mlp=block.post_attention_layernorm.weight,
         gate=_map(mlp.gate_proj),
@@ -267,6 +260,19 @@ def _parts(block: Any) -> _Block:
         down=_map(mlp.down_proj),
         epsilon=block.input_layernorm.variance_epsilon,
         scale=attention.scaling,
+    )
+
+
+def _qk_norm(attention: Any) -> Tensor | None:
+    named = dict(attention.named_children())
+    if "q_norm" not in named:
+        return None
+    width = attention.head_dim
+    return torch.cat(
+        [
+            named[norm].weight.expand(named[project].out_features // width, -1)
+            for norm, project in (("q_norm", "q_proj"), ("k_norm", "k_proj"))
+        ]
     )
 
 

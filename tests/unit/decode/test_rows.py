@@ -6,6 +6,7 @@ import torch
 
 from metacog.decode.opening import Opening
 from metacog.decode.rows import ALTERED, SAMPLED, RowMeta, Rows
+from metacog.decode.sampling import streams
 from metacog.model.gate import FeedbackGate, GateShape, GateState
 from metacog.records import BudgetSource, GateReport, Request, Rereading, Segment
 
@@ -48,8 +49,7 @@ def test_a_row_starts_with_what_its_request_says(rows: Rows) -> None:
     assert rows.admit(RowMeta(request(3), OPENING), 3) == 2
     assert rows.length.tolist() == [1, 2, 3]
     assert rows.index.tolist() == [0, 0, 0]
-    assert rows.seed.tolist() == [11, 12, 13]
-    assert rows.request_id.tolist() == [1, 2, 3]
+    assert torch.equal(rows.stream, streams(torch.tensor([11, 12, 13]), torch.tensor([1, 2, 3])))
     assert rows.penalty.tolist() == [1.25, 1.5, 1.75]
 
 

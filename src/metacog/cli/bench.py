@@ -1,0 +1,50 @@
+"""`metacog bench`: speeds, each as a ratio to a peer that ran in turn with it."""
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(help="Measure speed, side by side with a peer.", no_args_is_help=True)
+
+
+@app.command(name="decode")
+def decode(
+    model: Annotated[str, typer.Argument(help="Bundled name, or directory of a model.")] = "nano",
+    prompts: Annotated[
+        int, typer.Option(min=1, help="Prompts of the mixed-length workload.")
+    ] = 512,
+    rows: Annotated[int, typer.Option(min=1, help="Rows that run side by side.")] = 64,
+    alone: Annotated[int, typer.Option(min=1, help="Prompts decoded one at a time.")] = 6,
+    pairs: Annotated[int, typer.Option(min=1, help="Runs of each contender.")] = 3,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest reply, in tokens.")] = 256,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of torch; its own choice by default.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare the engine with transformers' generate, and itself with and without the layer."""
+    import torch
+
+    from metacog.eval.speed import decode_speeds
+    from metacog.model.bundle import load_model
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    loaded = load_model(model)
+    found: dict[str, Any] = {
+        "model": model,
+        "prompts": prompts,
+        "rows": rows,
+        "pairs": pairs,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+    for name, value in decode_speeds(
+        loaded, prompts=prompts, rows=rows, alone=alone, pairs=pairs, max_new_tokens=max_new_tokens
+    ):
+        found[name] = value
+        print(f"{name}: {value}", file=sys.stderr, flush=True)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2, allow_nan=False))
