@@ -1,5 +1,6 @@
 """A base with the layer and gate that belong to it, as one thing to load, use and save."""
 
+import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,20 +10,22 @@ from pydantic import ValidationError
 from metacog.config.decoding import DecodingConfig
 from metacog.errors import ModelError
 from metacog.model.base import Base, load_base
-from metacog.model.calibration import CalibrationBlob
+from metacog.model.calibration import CALIBRATION_NAME, CalibrationBlob
 from metacog.model.card import CARD_NAME, BaseFingerprint, read_card
 from metacog.model.gate import FeedbackGate, GateShape
 from metacog.model.metacog import MetacogLayer
 from metacog.model.places import resolve_model
 from metacog.model.reader import Reader
 from metacog.model.shape import faults_of
-from metacog.model.store import load_layer, save_layer
-from metacog.telemetry.files import write_json
+from metacog.model.store import TENSORS_NAME, load_layer, save_layer
+from metacog.telemetry.files import new_directory, write_json
 
 DECODING_NAME = "decoding.json"
 """How the model's replies are made, beside its layer."""
 
 _GATE = "gate"
+_BASE_FILES = frozenset({".json", ".safetensors", ".jinja", ".txt", ".model"})
+_LAYER_FILES = frozenset({CARD_NAME, TENSORS_NAME, CALIBRATION_NAME, DECODING_NAME})
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,21 @@ class MetacogModel:
         """Return the same base with another layer and gate."""
         blob = calibration or CalibrationBlob.identity(layer)
         return replace(self, reader=Reader(layer, blob, plans=plans), gate=gate)
+
+    def save(self, directory: Path) -> None:
+        """Write base and layer as one directory, in full or not at all.
+
+        The base's files are copied as they are, so that the layer goes on knowing them.
+
+        Raises:
+            RunError: If the directory exists.
+        """
+        with new_directory(directory) as filling:
+            for file in sorted(self.base.path.iterdir()):
+                if file.suffix in _BASE_FILES and file.name not in _LAYER_FILES:
+                    shutil.copyfile(file, filling / file.name)
+            if self.reader is not None:
+                self.save_layer(filling)
 
     def save_layer(self, directory: Path) -> None:
         """Write layer, gate and calibration beside or apart from the base.

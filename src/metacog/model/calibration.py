@@ -17,7 +17,7 @@ from metacog.model.outputs import LayerOutput, RereadOutput
 from metacog.model.shape import faults_of
 from metacog.telemetry.files import write_text
 
-FILE_NAME = "calibration.json"
+CALIBRATION_NAME = "calibration.json"
 VERSION: Final = 1
 
 Temperature = Annotated[float, Field(gt=0.05, lt=20)]

@@ -88,7 +88,7 @@ def save_layer(
         modules={name: dict(known.get(name, {})) for name in sorted(beside)},
         tensors_sha256=sha256(content).hexdigest(),
     )
-    blob_path = directory / calibrations.FILE_NAME
+    blob_path = directory / calibrations.CALIBRATION_NAME
     write_bytes(directory / TENSORS_NAME, content)
     if calibration is None:
         blob_path.unlink(missing_ok=True)
@@ -129,7 +129,7 @@ def load_layer(
     with torch.random.fork_rng(devices=[]):
         layer = MetacogLayer(card.shape)
     _fill({LAYER: layer, **(modules or {})}, _read_tensors(directory, card), directory, without)
-    blob_path = directory / calibrations.FILE_NAME
+    blob_path = directory / calibrations.CALIBRATION_NAME
     blob = load_calibration(blob_path) if calibrated and blob_path.exists() else None
     if blob is not None:
         blob.require(layer)

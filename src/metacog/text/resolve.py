@@ -9,6 +9,9 @@ from transformers import PreTrainedTokenizerBase
 from metacog.errors import TagError
 from metacog.text.tags import TAGS, THINK, Tag
 
+Tokenizer = PreTrainedTokenizerBase
+"""Any tokenizer of transformers'."""
+
 _REMEDY = (
     "Add the tags with tokenizer.add_special_tokens, resize the model's embeddings and save both."
 )
