@@ -92,13 +92,13 @@ def test_padded_rows_are_what_transformers_computes_alone(
 
 
 def steps_of(base: Base, feedback: FeedbackGate) -> list[Stepper]:
-    own = [LlamaStep(base, feedback, tapped=True)] if is_llama_shaped(base) else []
+    own = [LlamaStep(base, feedback, tapped=True, longest=64)] if is_llama_shaped(base) else []
     return [ModuleStep(base, feedback, tapped=True), *own]
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_fast_step_is_taken_where_it_is_right(make_base: MakeBase, name: str) -> None:
-    taken = isinstance(stepper_of(make_base(name), None, tapped=False), LlamaStep)
+    taken = isinstance(stepper_of(make_base(name), None, tapped=False, longest=64), LlamaStep)
     assert taken == (name in LLAMA_SHAPED)
 
 

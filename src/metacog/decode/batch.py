@@ -42,6 +42,7 @@ class Batch:
             base,
             model.gate if settings.gate else None,
             tapped=model.reader is not None and settings.reread.schedule != "none",
+            longest=longest,
         )
         self._thinking = np.zeros(0, dtype=np.bool_)
         self.logits = torch.zeros(capacity, base.vocabulary, device=self.device)

@@ -106,6 +106,24 @@ def choose(
     logits = logits.float()
     scores = logits if repetition is None else _penalised(logits, repetition)
     token = _draw(scores, noise, temperature, top_p)
+    altered = torch.zeros_like(token, dtype=torch.bool)
+    if len(decision.suppressed_rows) or len(decision.bias_rows):
+        altered = _draw_again(token, logits, scores, noise, temperature, top_p, decision)
+    forced = torch.as_tensor(decision.forced).to(token)
+    token = torch.where(forced >= 0, forced, token)
+    return Choice(token, altered, token_logprob(logits, token))
+
+
+def _draw_again(
+    token: Int[Tensor, " rows"],
+    logits: Float[Tensor, "rows vocab"],
+    scores: Float[Tensor, "rows vocab"],
+    noise: Float[Tensor, "rows vocab"],
+    temperature: Float[Tensor, " rows"],
+    top_p: Float[Tensor, " rows"],
+    decision: BatchDecision,
+) -> Bool[Tensor, " rows"]:
+    """Draw under the constraints where they matter, into `token`, and return where that is."""
     suppressed = _pairs(decision.suppressed_rows, decision.suppressed_ids, logits)
     biased = _pairs(decision.bias_rows, decision.bias_ids, logits)
     altered = torch.zeros_like(token, dtype=torch.bool)
@@ -117,9 +135,7 @@ def choose(
         held[biased] += torch.as_tensor(decision.bias_values).to(held)
         held[suppressed] = -torch.inf
         token[again] = _draw(held[again], noise[again], temperature[again], top_p[again])
-    forced = torch.as_tensor(decision.forced).to(token)
-    token = torch.where(forced >= 0, forced, token)
-    return Choice(token, altered, token_logprob(logits, token))
+    return altered
 
 
 def token_logprob(

@@ -25,6 +25,8 @@ _Map = tuple[Tensor, Tensor | None]
 """Weight and bias of a linear map."""
 
 _LLAMA_SHAPED = frozenset({"llama", "mistral", "qwen2", "qwen3"})
+_FIXED_ROTARY = frozenset({"default", "linear", "llama3", "yarn"})
+"""Kinds whose angle at a position does not depend on how long the text is."""
 
 
 @dataclass(frozen=True)
@@ -111,12 +113,16 @@ class LlamaStep:
         base: Whose step it is.
         feedback: The gate that acts, if any.
         tapped: Keep every block's state.
+        longest: Columns that a row may have.
     """
 
-    def __init__(self, base: Base, feedback: FeedbackGate | None, *, tapped: bool) -> None:
+    def __init__(
+        self, base: Base, feedback: FeedbackGate | None, *, tapped: bool, longest: int
+    ) -> None:
         self._model: Any = base.model
         self._blocks = [_parts(block) for block in base.blocks]
         self._head = _map(self._model.lm_head)
+        self._cos, self._sin = _rotary_table(self._model.model, longest)
         self._feedback, self._tapped = feedback, tapped
 
     def __call__(
@@ -129,7 +135,13 @@ class LlamaStep:
         """Read each row's token at its column of the cache, and say what comes next."""
         inner = self._model.model
         hidden = inner.embed_tokens(tokens)
-        where = _Where.of(inner.rotary_emb, hidden, columns, cache.width)
+        where = _Where(
+            rows=torch.arange(len(columns), device=columns.device),
+            columns=columns,
+            cos=self._cos[columns],
+            sin=self._sin[columns],
+            mask=seen(columns, cache.width).unsqueeze(1),
+        )
         state = None
         if self._feedback is not None:
             state = GateState(self._feedback)
@@ -150,10 +162,10 @@ Stepper = ModuleStep | LlamaStep
 """Reads each row's token at its column of the cache, and says what comes next."""
 
 
-def stepper_of(base: Base, feedback: FeedbackGate | None, *, tapped: bool) -> Stepper:
+def stepper_of(base: Base, feedback: FeedbackGate | None, *, tapped: bool, longest: int) -> Stepper:
     """Return the fastest step that computes what the base computes."""
     if is_llama_shaped(base):
-        return LlamaStep(base, feedback, tapped=tapped)
+        return LlamaStep(base, feedback, tapped=tapped, longest=longest)
     return ModuleStep(base, feedback, tapped=tapped)
 
 
@@ -168,6 +180,7 @@ def is_llama_shaped(base: Base) -> bool:
         and all(_is_plain(block) for block in base.blocks)
         and base.attention == "sdpa"
         and config.hidden_act == "silu"
+        and config.rope_parameters["rope_type"] in _FIXED_ROTARY
         and window_of(config) is None
     )
 
@@ -199,15 +212,6 @@ class _Where(NamedTuple):
     sin: Float[Tensor, "rows 1 head_dim"]
     """Its first half negative: turning a vector's halves round then does the rotation."""
     mask: Bool[Tensor, "rows 1 1 width"]
-
-    @classmethod
-    def of(cls, rotary: Any, hidden: Tensor, columns: Int[Tensor, " rows"], width: int) -> "_Where":
-        cos, sin = rotary(hidden.unsqueeze(0), columns.unsqueeze(0))
-        rows = torch.arange(len(columns), device=columns.device)
-        mask = seen(columns, width).unsqueeze(1)
-        first, second = sin[0].unsqueeze(1).chunk(2, dim=-1)
-        signed = torch.cat((-first, second), dim=-1)
-        return cls(rows, columns, cos[0].unsqueeze(1), signed, mask)
 
 
 def _attend(
@@ -274,6 +278,16 @@ def _qk_norm(attention: Any) -> Tensor | None:
             for norm, project in (("q_norm", "q_proj"), ("k_norm", "k_proj"))
         ]
     )
+
+
+@torch.no_grad()
+def _rotary_table(inner: Any, longest: int) -> tuple[Tensor, Tensor]:
+    """Return cosine and signed sine at every position, `[longest, 1, head_dim]`."""
+    weight = inner.embed_tokens.weight
+    positions = torch.arange(longest, device=weight.device).unsqueeze(0)
+    cos, sin = inner.rotary_emb(weight[:1].unsqueeze(0), positions)
+    first, second = sin[0].chunk(2, dim=-1)
+    return cos[0].unsqueeze(1), torch.cat((-first, second), dim=-1).unsqueeze(1)
 
 
 def _map(module: Any) -> _Map:
