@@ -8,6 +8,7 @@ nothing.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
@@ -24,6 +25,9 @@ from metacog.model.base import Base
 from metacog.model.bundle import MetacogModel
 from metacog.records import Request
 from metacog.text.render import render
+
+_AS_LONG = 64
+"""THINK tokens of every reply where only the speed of a token is compared."""
 
 Contender = Callable[[], int]
 """Decodes the workload and returns how many tokens that were."""
@@ -89,14 +93,38 @@ def generate_run(base: Base, requests: Sequence[Request], *, rows: int) -> Conte
     return run
 
 
+def continuous_run(base: Base, requests: Sequence[Request]) -> Contender:
+    """Return a run of transformers' continuous batching, which chooses its rows itself."""
+
+    def run() -> int:
+        config: Any = copy(base.model.generation_config)
+        config.update(
+            do_sample=True,
+            temperature=requests[0].temperature,
+            top_k=0,
+            top_p=1.0,
+            max_new_tokens=requests[0].max_new_tokens,
+            eos_token_id=min(base.tags.eos),
+            pad_token_id=base.pad_id,
+        )
+        model: Any = base.model
+        prompts = [list(request.prompt) for request in requests]
+        written = model.generate_batch(inputs=prompts, generation_config=config, progress_bar=False)
+        return sum(len(reply.generated_tokens) for reply in written.values())
+
+    return run
+
+
 def decode_speeds(
     model: MetacogModel, *, prompts: int, rows: int, alone: int, pairs: int, max_new_tokens: int
 ) -> Iterator[tuple[str, Any]]:
     """Yield each figure of the decode benchmark, by name, as soon as it is known.
 
     speedup_batch       engine, bare, against `generate`, both with `rows` rows
+    speedup_continuous  the same against continuous batching, on `rows` prompts, one run each
     speedup_single      the same, one prompt after another
-    metacog_overhead    engine with layer, controller and gate against the same engine bare;
+    metacog_overhead    engine with layer, re-readings and gate against the same engine bare,
+                        every reply with as many THINK tokens;
                         1 is no overhead; absent without a layer
     """
     base = MetacogModel(model.base, decoding=model.decoding)
@@ -106,6 +134,11 @@ def decode_speeds(
     yield from _figures(
         "speedup_batch", paired(ours, generate_run(model.base, requests, rows=rows), pairs=pairs)
     )
+    few = requests[:rows]
+    continuous = paired(
+        engine_run(base, plain, few), continuous_run(model.base, few), pairs=1, warm=False
+    )
+    yield from _figures("speedup_continuous", continuous)
     single = _longest(base, plain, requests, alone)
     yield from _figures(
         "speedup_single",
@@ -116,8 +149,17 @@ def decode_speeds(
         ),
     )
     if model.reader is not None:
-        whole = engine_run(model, engine_settings(model, rows=rows, revise=False), requests)
-        yield from _figures("metacog_overhead", paired(whole, ours, pairs=pairs))
+        as_long = [replace(request, budget=_AS_LONG) for request in requests]
+        layered, plain_run = (
+            engine_run(each, _as_long(engine_settings(each, rows=rows, revise=False)), as_long)
+            for each in (model, base)
+        )
+        yield from _figures("metacog_overhead", paired(layered, plain_run, pairs=pairs))
+
+
+def _as_long(settings: EngineSettings) -> EngineSettings:
+    """Return settings under which THINK takes its whole budget: a gate would make replies shorter."""
+    return replace(settings, controller=replace(settings.controller, min_think=_AS_LONG))
 
 
 def _figures(name: str, pairs: Sequence[Pair]) -> Iterator[tuple[str, Any]]:
@@ -140,10 +182,11 @@ def _in_turn(runs: Sequence[Contender]) -> Contender:
 
 
 @torch.no_grad()
-def paired(ours: Contender, peer: Contender, *, pairs: int) -> list[Pair]:
+def paired(ours: Contender, peer: Contender, *, pairs: int, warm: bool = True) -> list[Pair]:
     """Run two contenders in turn, once each to warm up, and return what each pair did."""
-    ours()
-    peer()
+    if warm:
+        ours()
+        peer()
     return [Pair(_speed(ours), _speed(peer)) for _ in range(pairs)]
 
 
