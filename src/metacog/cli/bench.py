@@ -19,6 +19,9 @@ def decode(
     alone: Annotated[int, typer.Option(min=1, help="Prompts decoded one at a time.")] = 6,
     pairs: Annotated[int, typer.Option(min=1, help="Runs of each contender.")] = 3,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest reply, in tokens.")] = 256,
+    continuous: Annotated[
+        bool, typer.Option(help="Run transformers' continuous batching too; it fills the memory.")
+    ] = False,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of torch; its own choice by default.")
     ] = None,
@@ -42,7 +45,13 @@ def decode(
         "torch": torch.__version__,
     }
     for name, value in decode_speeds(
-        loaded, prompts=prompts, rows=rows, alone=alone, pairs=pairs, max_new_tokens=max_new_tokens
+        loaded,
+        prompts=prompts,
+        rows=rows,
+        alone=alone,
+        pairs=pairs,
+        max_new_tokens=max_new_tokens,
+        continuous=continuous,
     ):
         found[name] = value
         print(f"{name}: {value}", file=sys.stderr, flush=True)

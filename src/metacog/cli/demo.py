@@ -23,8 +23,8 @@ def demo(
     from metacog.model.bundle import load_model
 
     size = Size(n=n, matching=n, seeds=(0,))
-    run, config = run_recipe(recipe, ())
-    model = load_model(config.model.path, layer=run.path / "final")
+    run, _ = run_recipe(recipe, ())
+    model = load_model(run.path / "final")
     found, summary = measure(model, size)
     print_curve(summary)
     page = report(run.report, found, summary, model)

@@ -12,6 +12,9 @@ def evaluate(
     layer: Annotated[
         Path | None, typer.Option(help="Directory of the layer, if not the model's own.")
     ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Base of an adapter, if not the one it names.")
+    ] = None,
     n: Annotated[int, typer.Option(min=1, help="Test questions.")] = 1000,
     matching: Annotated[
         int, typer.Option(min=1, help="Calibration questions on which baselines are matched.")
@@ -40,7 +43,7 @@ def evaluate(
         seeds=tuple(seeds or (0, 1, 2)),
         families=tuple(tasks or FAMILIES),
     )
-    loaded = load_model(model, layer=layer)
+    loaded = load_model(model, layer=layer, base_path=base)
     found, summary = measure(loaded, size, caps=caps)
     if rows is not None:
         write_rows(rows, found.rows)

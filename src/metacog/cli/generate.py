@@ -15,6 +15,9 @@ def generate(
     layer: Annotated[
         Path | None, typer.Option(help="Directory of the layer, if not the model's own.")
     ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Base of an adapter, if not the one it names.")
+    ] = None,
     budget: Annotated[
         str, typer.Option(help="auto, or THINK tokens; 0 none, -1 no limit.")
     ] = "auto",
@@ -31,7 +34,7 @@ def generate(
     from metacog.cli.reply import as_data, ask, print_reply, print_stream
     from metacog.model.bundle import load_model
 
-    loaded = load_model(model, layer=layer)
+    loaded = load_model(model, layer=layer, base_path=base)
     chosen = None if plan == "auto" else plan
     events = ask(loaded, prompt, budget=tokens, plan=chosen, seed=seed, temperature=temperature)
     if as_json:
@@ -46,13 +49,15 @@ def parse_budget(text: str) -> int | None:
     """Return a budget in tokens, or None for `auto`.
 
     Raises:
-        InputError: If it is neither.
+        InputError: If it is neither, or below -1.
     """
     if text == "auto":
         return None
+    message = f"Wanted --budget auto or a whole number of tokens (-1 for no limit), got {text!r}."
     try:
-        return int(text)
+        budget = int(text)
     except ValueError as error:
-        raise InputError(
-            f"Wanted --budget auto or a whole number of tokens (-1 for no limit), got {text!r}."
-        ) from error
+        raise InputError(message) from error
+    if budget < -1:
+        raise InputError(message)
+    return budget

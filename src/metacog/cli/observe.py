@@ -15,6 +15,9 @@ def observe(
     layer: Annotated[
         Path | None, typer.Option(help="Directory of the layer, if not the model's own.")
     ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Base of an adapter, if not the one it names.")
+    ] = None,
     budget: Annotated[
         str, typer.Option(help="auto, or THINK tokens; 0 none, -1 no limit.")
     ] = "auto",
@@ -30,7 +33,7 @@ def observe(
     tokens = parse_budget(budget)
     if jsonl.exists():
         raise InputError(f"Wanted a new file for --jsonl, but {jsonl} exists. Name another.")
-    loaded = load_model(model, layer=layer)
+    loaded = load_model(model, layer=layer, base_path=base)
     reply = reply_of(ask(loaded, prompt, budget=tokens, seed=seed))
     changes = iter(reply.gate.per_token if reply.gate is not None else ())
     lines: list[dict[str, object]] = [

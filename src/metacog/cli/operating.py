@@ -32,7 +32,7 @@ def validation_features(config: RunConfig, run: RunDir) -> Features:
     kept = run.path / VALIDATION_FEATURES
     if kept.is_file():
         return Features.load(kept)
-    model = load_model(config.model.path, layer=run.path / "final")
+    model = load_model(run.path / "final")
     questions = questions_of(config, Split.VALIDATION)
     found = collect_features(model, questions, seed=config.run.seed, every_token=True)
     found.save(kept)
@@ -44,7 +44,7 @@ def bare_accuracy(config: RunConfig, run: RunDir) -> float | None:
 
     None where the run left no gate: its own rollouts say it then.
     """
-    model = load_model(config.model.path, layer=run.path / "final")
+    model = load_model(run.path / "final")
     if model.gate is None:
         return None
     questions = questions_of(config, Split.VALIDATION)

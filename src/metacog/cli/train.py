@@ -49,7 +49,7 @@ def run_recipe(
     if config.run.objective.kind in {"layer", "gate", "reread"}:
         features, reference = validation_features(config, run), bare_accuracy(config, run)
         directory = run.path / "final"
-        point = set_operating_point(config.model.path, directory, features, reference=reference)
+        point = set_operating_point(directory, directory, features, reference=reference)
         typer.echo(
             f"operating point on validation: {point.think_tokens:.1f} of "
             f"{point.uncapped_think_tokens:.1f} THINK tokens, accuracy {point.accuracy:.1%} of "

@@ -6,11 +6,15 @@ from typing import Any
 
 import yaml
 
+from metacog.config.bounds import MOST_BYTES, require_bounded
 from metacog.errors import ConfigError
+
+_MOST_BITS = 1024
+"""Of a whole number: what a float can hold."""
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """A safe loader that refuses a mapping with the same key twice."""
+    """A safe loader that refuses a mapping with the same key twice, and a number beyond use."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -23,6 +27,17 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        value = super().construct_yaml_int(node)
+        if value.bit_length() > _MOST_BITS:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"a number has more than {_MOST_BITS} bits", node.start_mark
+            )
+        return value
+
+
+_UniqueKeyLoader.add_constructor("tag:yaml.org,2002:int", _UniqueKeyLoader.construct_yaml_int)
+
 
 def read_document(path: Path) -> dict[str, Any]:
     """Return the mapping that a YAML file holds.
@@ -31,7 +46,8 @@ def read_document(path: Path) -> dict[str, Any]:
         ConfigError: If the file cannot be read, is not YAML, or holds no mapping.
     """
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise ConfigError(
             f"Wanted a recipe at {path}, but it cannot be read: {error.strerror}. "
@@ -90,12 +106,14 @@ def _copy(document: dict[str, Any]) -> dict[str, Any]:
 def _parse(content: str | bytes, *, source: str) -> Any:
     """Return what one YAML document holds."""
     try:
+        require_bounded(content)
         loader = _UniqueKeyLoader(content)
         try:
             return loader.get_single_data()
         finally:
             loader.dispose()
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
+        # A number or date that cannot be one is a ValueError.
         raise ConfigError(
             f"{source}: wanted YAML with each key once: {error}. Correct it there."
         ) from error

@@ -6,6 +6,7 @@ from metacog.decode.engine import EngineSettings
 from metacog.decode.modulation import Modulation
 from metacog.decode.opening import OpeningSettings
 from metacog.decode.rereading import RereadSettings
+from metacog.errors import InputError
 from metacog.model.bundle import MetacogModel
 from metacog.records import Request
 from metacog.text.tags import plan_mark
@@ -88,10 +89,20 @@ def request_for(
     seed: int = 0,
     temperature: float | None = None,
 ) -> Request:
-    """Return a request whose sampling and limits are the model's own."""
+    """Return a request whose sampling and limits are the model's own.
+
+    Raises:
+        InputError: If the prompt leaves no room for a closer and an answer in the model's context.
+    """
     how = model.decoding
     reserve = how.budget.answer_reserve
-    longest = how.budget.max_tokens + len(model.base.tags.think_close) + reserve
+    room, close = model.base.context - len(prompt), len(model.base.tags.think_close)
+    if room <= close:
+        raise InputError(
+            f"Prompt and reply may hold {model.base.context} tokens together, got a prompt of "
+            f"{len(prompt)}. Shorten the prompt."
+        )
+    longest = how.budget.max_tokens + close + reserve
     return Request(
         id=request_id,
         prompt=prompt,
@@ -101,6 +112,6 @@ def request_for(
         temperature=how.sampling.temperature if temperature is None else temperature,
         top_p=how.sampling.top_p,
         repetition_penalty=how.sampling.repetition_penalty,
-        max_new_tokens=min(longest, model.base.context - len(prompt)),
+        max_new_tokens=min(longest, room),
         max_answer_tokens=reserve,
     )

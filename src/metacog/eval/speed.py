@@ -116,12 +116,20 @@ def continuous_run(base: Base, requests: Sequence[Request]) -> Contender:
 
 
 def decode_speeds(
-    model: MetacogModel, *, prompts: int, rows: int, alone: int, pairs: int, max_new_tokens: int
+    model: MetacogModel,
+    *,
+    prompts: int,
+    rows: int,
+    alone: int,
+    pairs: int,
+    max_new_tokens: int,
+    continuous: bool = False,
 ) -> Iterator[tuple[str, Any]]:
     """Yield each figure of the decode benchmark, by name, as soon as it is known.
 
     speedup_batch       engine, bare, against `generate`, both with `rows` rows
-    speedup_continuous  the same against continuous batching, on `rows` prompts, one run each
+    speedup_continuous  the same against continuous batching, on `rows` prompts, one run each;
+                        where asked for: it takes most of the free memory for its cache
     speedup_single      the same, one prompt after another
     metacog_overhead    engine with layer, re-readings and gate against the same engine bare,
                         every reply with as many THINK tokens;
@@ -134,11 +142,11 @@ def decode_speeds(
     yield from _figures(
         "speedup_batch", paired(ours, generate_run(model.base, requests, rows=rows), pairs=pairs)
     )
-    few = requests[:rows]
-    continuous = paired(
-        engine_run(base, plain, few), continuous_run(model.base, few), pairs=1, warm=False
-    )
-    yield from _figures("speedup_continuous", continuous)
+    if continuous:
+        few = requests[:rows]
+        ours_few, peer = engine_run(base, plain, few), continuous_run(model.base, few)
+        runs = paired(ours_few, peer, pairs=1, warm=False)
+        yield from _figures("speedup_continuous", runs)
     single = _longest(base, plain, requests, alone)
     yield from _figures(
         "speedup_single",

@@ -4,8 +4,10 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import (
@@ -18,10 +20,25 @@ from transformers import (
 
 from metacog.errors import ModelError
 from metacog.model.masks import Mask, masks_for
+from metacog.model.refuse import require_harmless
+from metacog.model.weights import require_all_loaded, require_sound_weights
 from metacog.text.resolve import ResolvedTags, resolve_tags
+from metacog.text.template import require_bounded_template
 
 _BLOCK_LISTS = ("layers", "h", "blocks", "block")
 _SUBLAYERS = {"mlp": ("mlp", "feed_forward"), "attention": ("self_attn", "attn", "attention")}
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    ImportError,
+    StrictDataclassError,
+)
+"""What transformers raises where a file is not what it should be."""
 _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -137,31 +154,34 @@ class Base:
 
 
 def load_base(path: Path, *, precision: str = "fp32", attention: str = "sdpa") -> Base:
-    """Load a base from a local directory, without a network call.
+    """Load a base from a local directory, without a network call and without running its code.
 
     Raises:
-        ModelError: if the directory holds no model, no weights or no left-padded tokenizer.
+        ModelError: if the directory holds no model, no weights or no left-padded tokenizer, or
+            anything that is refused unread.
     """
-    weights = sorted(path.glob("*.safetensors")) if path.is_dir() else []
-    weights = [file for file in weights if file.name not in {"metacog.safetensors"}]
-    if not (path / "config.json").is_file() or not weights:
-        raise ModelError(
-            f"Wanted a model directory with config.json and *.safetensors, got {path}. "
-            "Name a directory that `save_pretrained` wrote."
-        )
+    require_harmless(path)
+    require_sound_weights(path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             path,
             local_files_only=True,
+            use_safetensors=True,
             dtype=_PRECISIONS[precision],
             attn_implementation=attention,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are in the loading info, and refused below
         )
-    except (OSError, ValueError, KeyError) as error:
+    except _UNREADABLE as error:
         raise ModelError(f"The model in {path} cannot be read: {error}") from error
+    model: PreTrainedModel
+    model, info = loaded
+    require_all_loaded(info, path)
+    require_bounded_template(tokenizer)
     require_left_padding(tokenizer)
     model.eval()
-    return Base(model, tokenizer, resolve_tags(tokenizer), path, _digest(weights), attention)
+    return Base(model, tokenizer, resolve_tags(tokenizer), path, digest_of(path), attention)
 
 
 def require_left_padding(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -212,8 +232,10 @@ def gated_module(block: nn.Module, site: str) -> nn.Module:
     )
 
 
-def _digest(files: Sequence[Path]) -> str:
+def digest_of(directory: Path) -> str:
+    """Return the sha256 of a base's weights, all files in order of their names."""
     digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.read_bytes())
+    for file in sorted(directory.glob("*.safetensors")):
+        if file.name != "metacog.safetensors":
+            digest.update(file.read_bytes())
     return digest.hexdigest()

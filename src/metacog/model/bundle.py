@@ -9,12 +9,13 @@ from pydantic import ValidationError
 
 from metacog.config.decoding import DecodingConfig
 from metacog.errors import ModelError
+from metacog.model.adapter import load_adapted, write_merged
 from metacog.model.base import Base, load_base
 from metacog.model.calibration import CALIBRATION_NAME, CalibrationBlob
 from metacog.model.card import CARD_NAME, BaseFingerprint, read_card
 from metacog.model.gate import FeedbackGate, GateShape
 from metacog.model.metacog import MetacogLayer
-from metacog.model.places import resolve_model
+from metacog.model.places import ADAPTER_NAME, Place, is_adapter, resolve_model
 from metacog.model.reader import Reader
 from metacog.model.shape import faults_of
 from metacog.model.store import TENSORS_NAME, load_layer, save_layer
@@ -53,17 +54,20 @@ class MetacogModel:
     def save(self, directory: Path) -> None:
         """Write base and layer as one directory, in full or not at all.
 
-        The base's files are copied as they are, so that the layer goes on knowing them.
+        The base's files are copied as they are, so that the layer goes on knowing them. An adapted
+        base is written with the adapter in its weights, and the layer saved for those.
 
         Raises:
             RunError: If the directory exists.
         """
         with new_directory(directory) as filling:
-            for file in sorted(self.base.path.iterdir()):
-                if file.suffix in _BASE_FILES and file.name not in _LAYER_FILES:
-                    shutil.copyfile(file, filling / file.name)
+            saved = self
+            if is_adapter(self.base.path):
+                saved = replace(self, base=write_merged(self.base, filling))
+            else:
+                _copy_base(self.base.path, filling)
             if self.reader is not None:
-                self.save_layer(filling)
+                saved.save_layer(filling)
 
     def save_layer(self, directory: Path) -> None:
         """Write layer, gate and calibration beside or apart from the base.
@@ -98,12 +102,20 @@ def fingerprint(base: Base) -> BaseFingerprint:
     )
 
 
-def load_model(name: str | Path, *, layer: Path | None = None, **options: Any) -> MetacogModel:
+def load_model(
+    name: str | Path,
+    *,
+    layer: Path | None = None,
+    base_path: str | Path | None = None,
+    **options: Any,
+) -> MetacogModel:
     """Load a base with the layer that goes with it, or with one from another directory.
 
     Args:
-        name: Bundled name, or directory of a base, of a run, or of a layer that a run saved.
+        name: Bundled name, or directory of a base, of an adapter, of a run, or of a layer that a
+            run saved.
         layer: Directory of the layer; by default the model's own, where it has one.
+        base_path: Base of an adapter; by default the one that its run or its settings name.
         options: `precision` and `attention`, as `load_base` takes them.
 
     Raises:
@@ -112,7 +124,7 @@ def load_model(name: str | Path, *, layer: Path | None = None, **options: Any) -
     """
     place = resolve_model(str(name))
     directory = layer or place.layer
-    base = load_base(place.base, **options)
+    base = _base_at(place, base_path, options)
     model = MetacogModel(base, decoding=_decoding(directory, place.base))
     if not (directory / CARD_NAME).is_file():
         if layer is not None:
@@ -131,6 +143,23 @@ def load_model(name: str | Path, *, layer: Path | None = None, **options: Any) -
     return model.with_layer(
         stored.layer, plans=stored.card.plans, gate=gate, calibration=stored.calibration
     )
+
+
+def _base_at(place: Place, base_path: str | Path | None, options: dict[str, Any]) -> Base:
+    if is_adapter(place.base):
+        return load_adapted(place.base, base_path=base_path or place.base_path, **options)
+    if base_path is not None:
+        raise ModelError(
+            f"Wanted an adapter ({ADAPTER_NAME}) to go with the base {base_path}, got the whole "
+            f"model {place.base}. Leave out --base and model.base_path."
+        )
+    return load_base(place.base, **options)
+
+
+def _copy_base(source: Path, target: Path) -> None:
+    for file in sorted(source.iterdir()):
+        if file.suffix in _BASE_FILES and file.name not in _LAYER_FILES:
+            shutil.copyfile(file, target / file.name)
 
 
 def _decoding(*directories: Path) -> DecodingConfig:

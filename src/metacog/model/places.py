@@ -1,6 +1,6 @@
 """Where a model lies: under a bundled name, in a directory of its own, or in a training run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from metacog.errors import ModelError
@@ -9,6 +9,9 @@ from metacog.telemetry.rundir import RunDir
 
 BUNDLED = {"nano": Path(__file__).parents[1] / "assets" / "nano"}
 """Models that come with the package, by name."""
+
+ADAPTER_NAME = "adapter_config.json"
+"""What makes a directory a PEFT adapter."""
 
 _BASE_NAME = "config.json"
 
@@ -19,12 +22,14 @@ class Place:
 
     base: Path
     layer: Path
+    base_path: str | None = None
+    """What a run's configuration names as the base of an adapter; None for the adapter's own."""
 
 
 def resolve_model(name: str) -> Place:
     """Return where a model lies.
 
-    A directory is a base (with a layer beside it or none), a run, of which `final` is taken, or a
+    A directory is a base or an adapter (with a layer beside it or none), a run, of which `final` is taken, or a
     layer that a run saved, whose base is what the run's configuration names.
 
     Raises:
@@ -42,12 +47,13 @@ def resolve_model(name: str) -> Place:
 
 def _place_of(path: Path) -> Place:
     final, around = path / "final", RunDir(path.absolute().parent)
-    if (path / _BASE_NAME).is_file():
+    if (path / _BASE_NAME).is_file() or is_adapter(path):
         return Place(path, path)
     if RunDir(path).config.is_file() and final.is_dir():
         return _place_of(final)
     if (path / CARD_NAME).is_file() and around.config.is_file():
-        return Place(_base_of(around), path)
+        named = _named_in(around)
+        return Place(named.base, path, named.base_path)
     raise ModelError(
         f"Wanted a base ({_BASE_NAME}), a run (config.yaml and final/) or a layer inside a run "
         f"({CARD_NAME}, and ../config.yaml for its base), found none of these in {path}. Name "
@@ -55,8 +61,16 @@ def _place_of(path: Path) -> Place:
     )
 
 
-def _base_of(run: RunDir) -> Path:
+def is_adapter(path: Path) -> bool:
+    """Say whether a directory holds a PEFT adapter, which needs a base from elsewhere."""
+    return (path / ADAPTER_NAME).is_file()
+
+
+def _named_in(run: RunDir) -> Place:
+    """Return the model that a run started from."""
+    model = run.load_config().model
     try:
-        return resolve_model(run.load_config().model.path).base
+        place = resolve_model(model.path)
     except ModelError as error:
         raise ModelError(f"{error} It is model.path in {run.config}.") from error
+    return replace(place, base_path=model.base_path or place.base_path)

@@ -8,6 +8,8 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from copy import copy
 
+from jinja2 import TemplateError
+from jinja2.exceptions import SecurityError
 from transformers import PreTrainedTokenizerBase
 
 from metacog.errors import InputError, ModelError
@@ -16,6 +18,8 @@ from metacog.text.tags import THINK
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _KEYS = frozenset({"role", "content", "name"})
+_UNRENDERED = (TemplateError, ValueError, TypeError, LookupError, ArithmeticError, RecursionError)
+"""What a template raises by itself, or where it does not know what to do with the messages."""
 
 
 def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]]) -> list[int]:
@@ -26,7 +30,8 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, s
     Raises:
         InputError: If there is no message, the last one is blank, one has a role or a key that
             templates don't know, or a control token in one cannot be told from text.
-        ModelError: If the tokenizer has no chat template or pads on the right.
+        ModelError: If the tokenizer pads on the right, has no chat template, or one that tries
+            what a template may not.
     """
     _check_tokenizer(tokenizer)
     _check_messages(messages)
@@ -59,7 +64,12 @@ def _apply(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, s
         ids = guarded.apply_chat_template(
             plain, add_generation_prompt=True, return_dict=False, sanitize_control_tokens=True
         )
-    except ValueError as error:
+    except SecurityError as error:
+        raise ModelError(
+            f"Wanted a chat template that renders messages, but that of {tokenizer.name_or_path!r} "
+            f"tried what the sandbox forbids: {error}. Set another tokenizer.chat_template."
+        ) from error
+    except _UNRENDERED as error:
         raise InputError(
             f"Wanted messages that the tokenizer {tokenizer.name_or_path!r} can render, but: {error}. "
             "Word them differently."

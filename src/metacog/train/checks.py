@@ -3,6 +3,7 @@
 from metacog.config.run import RunConfig
 from metacog.data.tasks.families import FAMILIES
 from metacog.errors import ConfigError
+from metacog.model.places import is_adapter, resolve_model
 
 
 def refuse_unused(config: RunConfig) -> None:
@@ -10,6 +11,7 @@ def refuse_unused(config: RunConfig) -> None:
 
     Raises:
         ConfigError: Naming the key, what it may be here, and what to do.
+        ModelError: If there is `model.base_path` and `model.path` names no model.
     """
     kind = config.run.objective.kind
     unknown = [name for name in config.data.tasks if name not in FAMILIES]
@@ -34,7 +36,12 @@ def _unused(config: RunConfig) -> tuple[tuple[bool, str, str], ...]:
         (config.data.sample_limit is not None, "data.sample_limit", "Set data.num_prompts."),
         (model.grad_checkpoint, "model.grad_checkpoint", "Set it to false."),
         (model.flash_attn, "model.flash_attn", "Set it to false."),
-        (model.base_path is not None, "model.base_path", "Name the base in model.path."),
+        (
+            model.base_path is not None
+            and (kind == "pretrain" or not is_adapter(resolve_model(model.path).base)),
+            "model.base_path",
+            "It goes with an adapter in model.path; name a whole base there, and set this to null.",
+        ),
         (
             config.losses.hopeless_target is not None,
             "losses.hopeless_target",

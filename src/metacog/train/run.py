@@ -70,7 +70,12 @@ def _checked_model(config: RunConfig) -> MetacogModel | None:
     layer: Path | None = None
     if isinstance(objective, GateObjective | RereadObjective) and objective.layer_path:
         layer = Path(objective.layer_path)
-    found = load_model(config.model.path, layer=layer, precision=config.model.precision)
+    found = load_model(
+        config.model.path,
+        layer=layer,
+        base_path=config.model.base_path,
+        precision=config.model.precision,
+    )
     if isinstance(objective, GateObjective | RereadObjective) and found.reader is None:
         raise ConfigError(
             f"The objective {objective.kind} goes on from a layer, but {config.model.path} has none. "

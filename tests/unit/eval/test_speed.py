@@ -68,7 +68,7 @@ def test_long_replies_are_those_that_are_decoded_alone(nano: MetacogModel) -> No
 
 def test_every_figure_comes_with_its_runs(nano: MetacogModel) -> None:
     found = dict(decode_speeds(nano, prompts=8, rows=4, alone=1, pairs=1, max_new_tokens=40))
-    names = ("speedup_batch", "speedup_continuous", "speedup_single", "metacog_overhead")
+    names = ("speedup_batch", "speedup_single", "metacog_overhead")
     assert set(found) == {*names, *(f"{name}_tokens_per_s" for name in names)}
     for name in names:
         ((ours, peer),) = found[f"{name}_tokens_per_s"]

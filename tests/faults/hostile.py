@@ -1,0 +1,44 @@
+"""Model directories from strangers: a good one, and what an attacker makes of it."""
+
+import json
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+WEIGHTS = "model.safetensors"
+
+
+def copied(directory: Path, to: Path) -> Path:
+    """Return a copy to spoil."""
+    return shutil.copytree(directory, to / "hostile")
+
+
+def rewrite_json(file: Path, **changes: Any) -> None:
+    """Set keys of a JSON file; None removes one."""
+    found = {**json.loads(file.read_text(encoding="utf-8")), **changes}
+    kept = {key: value for key, value in found.items() if value is not None}
+    file.write_text(json.dumps(kept), encoding="utf-8")
+
+
+def rewrite_tensors(file: Path, change: Callable[[dict[str, Tensor]], object]) -> None:
+    """Change the tensors of a file in place."""
+    tensors = load_file(file)
+    change(tensors)
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+def raw_tensors(file: Path, header: object, data: bytes = b"", length: int | None = None) -> None:
+    """Write a safetensors file whose header is given word by word."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    size = len(text) if length is None else length
+    file.write_bytes(struct.pack("<Q", size) + text + data)
+
+
+def canary_pickle(canary: Path) -> bytes:
+    """A pickle that makes the file `canary` when it is read: `open(canary, "w")` by `__reduce__`."""
+    return f"cbuiltins\nopen\n(S'{canary}'\nS'w'\ntR.".encode()
