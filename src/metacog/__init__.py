@@ -3,15 +3,15 @@
 from metacog import load
 
 model = load("nano")
-for reply in model.generate(["What is 3 + 4?", "What is 15 + 6?"], budget=["auto", 16]):
-    print(reply.answer, reply.generation.budget)
+replies = model.generate(["What is 3 + 4?", "What is 15 + 6?"], budget=["auto", 16])
+answers = [reply.answer for reply in replies]
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from metacog.decode.library import Reply, ThinkingModel, load
+    from metacog.decode.answering import Reply, ThinkingModel, load
     from metacog.decode.processor import BudgetProcessor
 
 __version__ = "0.1.0"
@@ -19,9 +19,9 @@ __all__ = ["BudgetProcessor", "Reply", "ThinkingModel", "__version__", "load"]
 
 _HOMES = {
     "BudgetProcessor": "metacog.decode.processor",
-    "Reply": "metacog.decode.library",
-    "ThinkingModel": "metacog.decode.library",
-    "load": "metacog.decode.library",
+    "Reply": "metacog.decode.answering",
+    "ThinkingModel": "metacog.decode.answering",
+    "load": "metacog.decode.answering",
 }
 
 

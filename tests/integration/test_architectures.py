@@ -18,8 +18,8 @@ from metacog.model.gate import FeedbackGate, GateShape, gate
 from metacog.model.metacog import MetacogLayer
 from metacog.model.shape import LayerShape
 from metacog.model.step import (
+    Gating,
     LlamaStep,
-    Modulation,
     ModuleStep,
     Stepper,
     is_llama_shaped,
@@ -134,7 +134,7 @@ def test_cached_steps_equal_a_full_pass_with_gate_and_taps(
             columns = lengths + turn
             slots.prepare(columns, int(columns.max()) + 1)
             on = thinking[turn].expand(len(prompts))
-            done = step(more[:, turn], columns, slots, Modulation(gamma, on))
+            done = step(more[:, turn], columns, slots, Gating(gamma, on))
             assert done.taps is not None
         for row, prompt in enumerate(prompts):
             ids = torch.tensor([[*prompt, *more[row].tolist()]])

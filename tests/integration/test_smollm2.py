@@ -16,6 +16,7 @@ BUDGET = 20
 
 pytestmark = [
     pytest.mark.slow,
+    # allowed: the model is fetched by a target of its own, never by the tests
     pytest.mark.skipif(not SMOLLM2.is_dir(), reason="made by `make smollm2`"),
 ]
 

@@ -1,7 +1,6 @@
 """`metacog bench`: speeds, each as a ratio to a peer that ran in turn with it."""
 
 import json
-import sys
 from typing import Annotated, Any
 
 import typer
@@ -54,6 +53,6 @@ def decode(
         continuous=continuous,
     ):
         found[name] = value
-        print(f"{name}: {value}", file=sys.stderr, flush=True)
+        typer.echo(f"{name}: {value}", err=True)
     if as_json:
         typer.echo(json.dumps(found, indent=2, allow_nan=False))

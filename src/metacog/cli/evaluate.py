@@ -6,15 +6,13 @@ from typing import Annotated
 
 import typer
 
+from metacog.cli.options import BaseName, LayerPath, ModelName
+
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Bundled name, or directory of a model or run.")],
-    layer: Annotated[
-        Path | None, typer.Option(help="Directory of the layer, if not the model's own.")
-    ] = None,
-    base: Annotated[
-        str | None, typer.Option(help="Base of an adapter, if not the one it names.")
-    ] = None,
+    model: ModelName,
+    layer: LayerPath = None,
+    base: BaseName = None,
     n: Annotated[int, typer.Option(min=1, help="Test questions.")] = 1000,
     matching: Annotated[
         int, typer.Option(min=1, help="Calibration questions on which baselines are matched.")

@@ -1,23 +1,19 @@
 """`metacog generate`: one reply, with what the layer read and what became of the budget."""
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from metacog.cli.options import BaseName, LayerPath, ModelName
 from metacog.errors import InputError
 
 
 def generate(
-    model: Annotated[str, typer.Argument(help="Bundled name, or directory of a model or run.")],
+    model: ModelName,
     prompt: Annotated[str, typer.Argument(help="The question.")],
-    layer: Annotated[
-        Path | None, typer.Option(help="Directory of the layer, if not the model's own.")
-    ] = None,
-    base: Annotated[
-        str | None, typer.Option(help="Base of an adapter, if not the one it names.")
-    ] = None,
+    layer: LayerPath = None,
+    base: BaseName = None,
     budget: Annotated[
         str, typer.Option(help="auto, or THINK tokens; 0 none, -1 no limit.")
     ] = "auto",

@@ -7,17 +7,15 @@ from typing import Annotated
 
 import typer
 
+from metacog.cli.options import BaseName, LayerPath, ModelName
+
 
 def observe(
-    model: Annotated[str, typer.Argument(help="Bundled name, or directory of a model or run.")],
+    model: ModelName,
     prompt: Annotated[str, typer.Argument(help="The question.")],
     jsonl: Annotated[Path, typer.Option(help="File to write; must not exist.")],
-    layer: Annotated[
-        Path | None, typer.Option(help="Directory of the layer, if not the model's own.")
-    ] = None,
-    base: Annotated[
-        str | None, typer.Option(help="Base of an adapter, if not the one it names.")
-    ] = None,
+    layer: LayerPath = None,
+    base: BaseName = None,
     budget: Annotated[
         str, typer.Option(help="auto, or THINK tokens; 0 none, -1 no limit.")
     ] = "auto",

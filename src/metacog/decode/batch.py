@@ -16,7 +16,7 @@ from metacog.decode.rows import ALTERED, SAMPLED, THINK, RowMeta, Rows
 from metacog.decode.sampling import choose, gumbel_of, token_logprob
 from metacog.model.bundle import MetacogModel
 from metacog.model.cache import SlotCache, growing_cache
-from metacog.model.step import Modulation, stepper_of
+from metacog.model.step import Gating, stepper_of
 from metacog.model.taps import Taps, taps
 from metacog.records import Generation, Request, Step
 
@@ -145,8 +145,8 @@ class Batch:
         width = int(columns.max()) + 1
         thinking = torch.from_numpy(self._thinking[:used]).to(self.device)
         self.cache.prepare(columns, width)
-        modulation = Modulation(rows.gamma[:used], thinking)
-        done = self.step(rows.token[:used], columns, self.cache, modulation)
+        gating = Gating(rows.gamma[:used], thinking)
+        done = self.step(rows.token[:used], columns, self.cache, gating)
         self.logits[:used] = done.logits
         rows.length[:used] += 1
         if done.gate is not None:

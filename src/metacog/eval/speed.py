@@ -79,13 +79,8 @@ def generate_run(base: Base, requests: Sequence[Request], *, rows: int) -> Conte
             written = generate(
                 input_ids=ids,
                 attention_mask=valid.long(),
-                do_sample=True,
-                temperature=batch[0].temperature,
-                top_k=0,
-                top_p=1.0,
-                max_new_tokens=batch[0].max_new_tokens,
                 eos_token_id=sorted(base.tags.eos),
-                pad_token_id=base.pad_id,
+                **_sampling(base, batch[0]),
             )
             count += _written(written[:, ids.shape[1] :], base)
         return count
@@ -93,20 +88,24 @@ def generate_run(base: Base, requests: Sequence[Request], *, rows: int) -> Conte
     return run
 
 
+def _sampling(base: Base, request: Request) -> dict[str, Any]:
+    """Return how transformers is to draw tokens as the engine draws them for a request."""
+    return {
+        "do_sample": True,
+        "temperature": request.temperature,
+        "top_k": 0,
+        "top_p": 1.0,
+        "max_new_tokens": request.max_new_tokens,
+        "pad_token_id": base.pad_id,
+    }
+
+
 def continuous_run(base: Base, requests: Sequence[Request]) -> Contender:
     """Return a run of transformers' continuous batching, which chooses its rows itself."""
 
     def run() -> int:
         config: Any = copy(base.model.generation_config)
-        config.update(
-            do_sample=True,
-            temperature=requests[0].temperature,
-            top_k=0,
-            top_p=1.0,
-            max_new_tokens=requests[0].max_new_tokens,
-            eos_token_id=min(base.tags.eos),
-            pad_token_id=base.pad_id,
-        )
+        config.update(eos_token_id=min(base.tags.eos), **_sampling(base, requests[0]))
         model: Any = base.model
         prompts = [list(request.prompt) for request in requests]
         written = model.generate_batch(inputs=prompts, generation_config=config, progress_bar=False)

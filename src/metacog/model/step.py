@@ -30,7 +30,7 @@ _FIXED_ROTARY = frozenset({"default", "linear", "llama3", "yarn"})
 
 
 @dataclass(frozen=True)
-class Modulation:
+class Gating:
     """What the gate does to the rows of one step."""
 
     gamma: Float[Tensor, "rows hidden"]
@@ -58,12 +58,12 @@ class ModuleStep:
         tokens: Int[Tensor, " rows"],
         columns: Int[Tensor, " rows"],
         cache: SlotCache,
-        modulation: Modulation,
+        gating: Gating,
     ) -> StepOutput:
         """Read each row's token at its column of the cache, and say what comes next."""
         with self.attached() as (state, tapped):
             if state is not None:
-                state.set(modulation.gamma, modulation.thinking.unsqueeze(1))
+                state.set(gating.gamma, gating.thinking.unsqueeze(1))
             logits = self._base.logits(
                 tokens.unsqueeze(1),
                 mask=seen(columns, cache.width).unsqueeze(2),
@@ -130,7 +130,7 @@ class LlamaStep:
         tokens: Int[Tensor, " rows"],
         columns: Int[Tensor, " rows"],
         cache: SlotCache,
-        modulation: Modulation,
+        gating: Gating,
     ) -> StepOutput:
         """Read each row's token at its column of the cache, and say what comes next."""
         inner = self._model.model
@@ -145,7 +145,7 @@ class LlamaStep:
         state = None
         if self._feedback is not None:
             state = GateState(self._feedback)
-            state.set(modulation.gamma, modulation.thinking.unsqueeze(1))
+            state.set(gating.gamma, gating.thinking.unsqueeze(1))
         tapped = Taps(len(self._blocks)) if self._tapped else None
         for index, (block, slots) in enumerate(zip(self._blocks, cache.slots, strict=True)):
             attended = _attend(block, hidden, where, slots.keys, slots.values)

@@ -1,4 +1,4 @@
-"""The library's face: load a model, read prompts, answer under budgets, save."""
+"""For programs: load a model, read prompts, answer under budgets, save."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
