@@ -19,7 +19,8 @@ from metacog.model.metacog import MetacogLayer
 from metacog.records import CloseReason, GateReport, Generation, Request
 from metacog.train.features import Features, extract, joined
 from metacog.train.gate import GateTraining, shortest_right
-from metacog.train.layer import LayerTraining, batch_of, point_starts
+from metacog.train.layer import LayerTraining
+from metacog.train.layer_losses import batch_of, point_starts
 from tests.conftest import MakeModel
 from tests.invariants.replies import Prompts, answered, random_features, settings
 
@@ -96,7 +97,7 @@ def test_one_unknown_need_changes_only_the_known_ones_share(tiny_model: MetacogM
     some = training_on(tiny_model, random_features(need=need))
     known = torch.tensor([0, 1, 3, 4, 5])
     reports = [
-        some._reports(rows, batch_of(rows, point_starts(rows), chosen, generator()))[1]
+        some._losses.reports(rows, batch_of(rows, point_starts(rows), chosen, generator()))[1]
         for rows, chosen in (
             (random_features(need=need), torch.arange(6)),
             (random_features(), known),

@@ -17,7 +17,7 @@ from metacog.model.bundle import MetacogModel, load_model
 from metacog.model.calibration import CalibrationBlob
 from metacog.telemetry.rundir import RunDir
 from metacog.train.features import Features
-from metacog.train.layer import point_starts
+from metacog.train.layer_losses import point_starts
 from metacog.train.prepare import VALIDATION_FEATURES, questions_of
 from metacog.train.rollouts import collect_features
 

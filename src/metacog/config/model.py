@@ -115,5 +115,11 @@ class AdaptationConfig(Config):
     unfreeze_all: Flag = False
     """Train every parameter of the base; overrides `mode` and `last_k`."""
 
+    lora_rank: PositiveCount = 16
+    """Rank of each adapter's two matrices."""
+
+    lora_alpha: PositiveCount = 32
+    """An adapter's output counts `lora_alpha / lora_rank` times."""
+
     lr_multiplier: PositiveReal = 0.05
     """Factor of `run.learning_rate` for unfrozen base weights; keep it at 0.05 or below."""

@@ -178,13 +178,32 @@ class ImitateObjective(Config):
 
 
 class PracticeObjective(Config):
-    """Learn from own rollouts, rewarded when right and short."""
+    """Learn from own rollouts, rewarded when right and short; the layer goes on learning beside."""
 
     kind: Literal["practice"] = "practice"
     """Name of the objective."""
 
+    layer_path: Name | None = None
+    """Directory of layer and gate to go on from, or null for those beside the base."""
+
     group_size: GroupCount = 8
-    """Rollouts for each prompt; one runs under the predicted budget and one without a cap."""
+    """Rollouts for each prompt: some under the predicted budget, some without a cap, the others
+    under caps around the prediction."""
+
+    predicted: PositiveCount = 1
+    """Rollouts of a group under the predicted budget, re-readings included."""
+
+    uncapped: PositiveCount = 1
+    """Rollouts of a group without a cap."""
+
+    cap_spread: PositiveReal = 4.0
+    """The group's other caps lie between 1 / this and this times the predicted budget."""
+
+    updates: PositiveCount = 1
+    """Optimizer steps on the same rollouts."""
+
+    replay: PositiveCount = 8
+    """Latest sets of rollouts whose traces the layer goes on learning from."""
 
     lambda_tokens: Weight = 0.1
     """Reward taken away for spending `budget.max_tokens` on thinking and answer together."""
@@ -194,6 +213,15 @@ class PracticeObjective(Config):
 
     clip_ratio: PositiveReal = 0.2
     """Largest relative change of a token's probability that one update rewards."""
+
+    @model_validator(mode="after")
+    def _group_holds_all(self) -> "PracticeObjective":
+        if self.predicted + self.uncapped > self.group_size:
+            raise ValueError(
+                f"run.objective.group_size wanted room for {self.predicted} predicted and "
+                f"{self.uncapped} uncapped rollouts, got {self.group_size}; raise it"
+            )
+        return self
 
 
 Objective = Annotated[

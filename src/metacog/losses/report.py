@@ -15,6 +15,11 @@ class Tally:
     total: Float[Tensor, ""]
     count: Float[Tensor, ""]
 
+    @classmethod
+    def of(cls, values: Float[Tensor, "*rows"]) -> "Tally":
+        """Return the tally of values that are all known."""
+        return cls(values.detach().sum(), torch.tensor(float(values.numel())))
+
     def __add__(self, other: "Tally") -> "Tally":
         return Tally(self.total + other.total, self.count + other.count)
 
@@ -38,12 +43,8 @@ class LossReport:
     """Without gradients."""
 
     def __add__(self, other: "LossReport") -> "LossReport":
-        names = [*self.metrics, *(name for name in other.metrics if name not in self.metrics)]
-        return LossReport(
-            self.total + other.total,
-            self.count + other.count,
-            {name: _sum(self.metrics, other.metrics, name) for name in names},
-        )
+        metrics = merged(self.metrics, other.metrics)
+        return LossReport(self.total + other.total, self.count + other.count, metrics)
 
     def mean(self, count: Float[Tensor, ""] | None = None) -> Float[Tensor, ""]:
         """Return total / count with its gradient; zero where the count is zero.
@@ -56,8 +57,7 @@ class LossReport:
 
     def values(self) -> dict[str, float]:
         """Return the mean of every metric that has a label; the others are absent."""
-        means = {name: tally.mean() for name, tally in self.metrics.items()}
-        return {name: mean for name, mean in means.items() if mean is not None}
+        return means(self.metrics)
 
 
 def over_known(
@@ -116,6 +116,18 @@ def taught(experts: Tensor | None, per_layer_weight: float) -> Tensor | None:
             "Read the layer with telemetry, or set metacog.per_layer_weight to 0."
         )
     return experts
+
+
+def merged(mine: Mapping[str, Tally], theirs: Mapping[str, Tally]) -> dict[str, Tally]:
+    """Return the tallies of both sides by name, added up where both have one."""
+    names = [*mine, *(name for name in theirs if name not in mine)]
+    return {name: _sum(mine, theirs, name) for name in names}
+
+
+def means(tallies: Mapping[str, Tally]) -> dict[str, float]:
+    """Return the mean of every tally that has a label; the others are absent."""
+    found = {name: tally.mean() for name, tally in tallies.items()}
+    return {name: mean for name, mean in found.items() if mean is not None}
 
 
 def _sum(mine: Mapping[str, Tally], theirs: Mapping[str, Tally], name: str) -> Tally:

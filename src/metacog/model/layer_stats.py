@@ -26,24 +26,22 @@ def budget_variance(budget_pl: Float[Tensor, "batch layers 1"]) -> Float[Tensor,
     return budget_pl.squeeze(-1).var(dim=-1, correction=0)
 
 
-def layer_metrics(output: LayerOutput, scale: BudgetScale) -> dict[str, float]:
-    """Return the means over a batch by event name; budget variance in tokens^2 and of raw.
+def layer_rows(output: LayerOutput, scale: BudgetScale) -> dict[str, Float[Tensor, " batch"]]:
+    """Return a figure for each row by event name; budget variance in tokens^2 and of raw.
 
-    What has no value is absent: everything for an empty batch, and agreement and variances where
-    no expert ran.
+    Agreement and variances are absent where no expert ran.
     """
-    if len(output.alpha) == 0:
-        return {}
     found = {
-        "metacog/alpha/min": output.alpha.min(),
-        "metacog/alpha/mean": output.alpha.mean(),
-        "metacog/alpha/max": output.alpha.max(),
-        "metacog/alpha/entropy": alpha_entropy(output.alpha).mean(),
+        "metacog/alpha/min": output.alpha.amin(dim=-1),
+        "metacog/alpha/mean": output.alpha.mean(dim=-1),
+        "metacog/alpha/max": output.alpha.amax(dim=-1),
+        "metacog/alpha/entropy": alpha_entropy(output.alpha),
     }
     if output.per_layer:
         raw = output.per_layer["budget_raw_pl"]
-        agreement = plan_agreement(output.plan_logits, output.per_layer["plan_logits_pl"])
-        found["metacog/plan_agreement"] = agreement.mean()
-        found["metacog/budget_variance"] = budget_variance(scale.tokens(raw)).mean()
-        found["metacog/budget_raw_variance"] = budget_variance(raw).mean()
-    return {name: value.item() for name, value in found.items()}
+        found["metacog/plan_agreement"] = plan_agreement(
+            output.plan_logits, output.per_layer["plan_logits_pl"]
+        )
+        found["metacog/budget_variance"] = budget_variance(scale.tokens(raw))
+        found["metacog/budget_raw_variance"] = budget_variance(raw)
+    return found

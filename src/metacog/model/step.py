@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
+from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention, silu
 
@@ -187,7 +188,11 @@ def is_llama_shaped(base: Base) -> bool:
 
 def _is_plain(block: nn.Module) -> bool:
     named = dict(block.named_modules())
-    return all(type(part) is nn.Linear for name, part in named.items() if name.endswith("_proj"))
+    return all(_is_linear(part) for name, part in named.items() if name.endswith("_proj"))
+
+
+def _is_linear(part: nn.Module) -> bool:
+    return type(part) is nn.Linear or type(part) is LoraLinear
 
 
 def seen(columns: Int[Tensor, " rows"], width: int) -> Bool[Tensor, "rows 1 width"]:
@@ -291,6 +296,9 @@ def _rotary_table(inner: Any, longest: int) -> tuple[Tensor, Tensor]:
 
 
 def _map(module: Any) -> _Map:
+    if isinstance(module, LoraLinear):
+        delta = sum(module.get_delta_weight(name) for name in module.active_adapters)
+        return module.weight + delta, module.bias
     return module.weight, module.bias
 
 

@@ -32,7 +32,11 @@ def refuse_unused(config: RunConfig) -> None:
 def _unused(config: RunConfig) -> tuple[tuple[bool, str, str], ...]:
     model, kind = config.model, config.run.objective.kind
     return (
-        (config.run.grad_accum > 1, "run.grad_accum above 1", "Raise run.batch instead."),
+        (
+            config.run.grad_accum > 1 and kind not in {"imitate", "practice"},
+            "run.grad_accum above 1",
+            "Raise run.batch instead.",
+        ),
         (config.data.sample_limit is not None, "data.sample_limit", "Set data.num_prompts."),
         (model.grad_checkpoint, "model.grad_checkpoint", "Set it to false."),
         (model.flash_attn, "model.flash_attn", "Set it to false."),

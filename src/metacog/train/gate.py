@@ -10,13 +10,14 @@ import torch
 from metacog.config.run import RunConfig
 from metacog.decode.collect import Rollout
 from metacog.losses.answer import answer_loss
-from metacog.losses.report import LossReport
+from metacog.losses.combine import LossName
+from metacog.losses.report import LossReport, Tally
 from metacog.model.bundle import MetacogModel
 from metacog.model.gate import FeedbackGate, GateShape
 from metacog.records import Generation
 from metacog.train.best import Best
-from metacog.train.gated import gate_metrics, gated, read_prompts, reply_batch, reply_logits
-from metacog.train.loop import StepResult
+from metacog.train.gated import gate_tallies, gated, read_prompts, reply_batch, reply_logits
+from metacog.train.loop import Counts, StepResult
 from metacog.train.optim import Group, Optimizers
 
 
@@ -85,14 +86,23 @@ class GateTraining:
             yield ordered[first : first + size]
             step += 1
 
+    def parts(self, batch: list[Generation]) -> list[list[Generation]]:
+        """Return the batch: it passes in one go."""
+        return [batch]
+
+    def counts(self, _parts: Sequence[list[Generation]]) -> None:
+        """There is only ever one part."""
+
     @contextmanager
-    def step(self, batch: Sequence[Generation]) -> Iterator[StepResult]:
+    def step(
+        self, batch: Sequence[Generation], _counts: Counts | None = None
+    ) -> Iterator[StepResult]:
         """Give the cross-entropy of a batch of replies, the gate on until the gradient is taken."""
         assert self.model.gate is not None
         self.model.gate.train()
-        with self._report(batch) as (report, metrics):
-            values = {"train/loss_answer": float(report.mean().detach()), **report.values()}
-            yield StepResult(report.mean(), {**values, **metrics}, int(report.count))
+        with self._report(batch) as (report, tallies):
+            reports, weights = {LossName.ANSWER: report}, {LossName.ANSWER: 1.0}
+            yield StepResult(report.mean(), reports, weights, int(report.count), tallies)
 
     @torch.no_grad()
     def evaluate(self) -> Mapping[str, float]:
@@ -117,9 +127,9 @@ class GateTraining:
     @contextmanager
     def _report(
         self, replies: Sequence[Generation]
-    ) -> Iterator[tuple[LossReport, dict[str, float]]]:
+    ) -> Iterator[tuple[LossReport, dict[str, Tally]]]:
         batch = reply_batch(replies, self.model.base.pad_id)
         reading = read_prompts(self.model, batch.prompts)
         with gated(self.model, reading, batch.thinking) as state:
             report = answer_loss(*reply_logits(self.model, batch))
-            yield report, gate_metrics(state, batch.thinking)
+            yield report, gate_tallies(state, batch.thinking)

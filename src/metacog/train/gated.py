@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from metacog.decode.batch import causal, left_padded_ids
+from metacog.losses.report import Tally
 from metacog.model.base import gated_module
 from metacog.model.bundle import MetacogModel
 from metacog.model.gate import GateState, gate
@@ -50,11 +51,18 @@ def reply_batch(replies: Sequence[Generation], pad: int) -> ReplyBatch:
 def read_prompts(model: MetacogModel, prompts: Sequence[tuple[int, ...]]) -> LayerOutput:
     """Return the layer's reading of prompts, with its gradient; none reaches the base."""
     assert model.reader is not None, "a gate needs a layer that reads the prompt."
+    return model.reader.layer.read(prompt_states(model, prompts))
+
+
+@torch.no_grad()
+def prompt_states(
+    model: MetacogModel, prompts: Sequence[tuple[int, ...]]
+) -> Float[Tensor, "prompts layers hidden"]:
+    """Return every block's state at the last token of each prompt."""
     ids, valid = left_padded_ids(prompts, model.base.pad_id)
-    with torch.no_grad(), taps(model.base.blocks) as tapped:
+    with taps(model.base.blocks) as tapped:
         model.base.hidden_states(ids, mask=causal(valid), positions=positions_of(valid))
-    states = tapped.at(torch.full((len(prompts),), ids.shape[1] - 1))
-    return model.reader.layer.read(states)
+    return tapped.at(torch.full((len(prompts),), ids.shape[1] - 1))
 
 
 @contextmanager
@@ -72,8 +80,8 @@ def gated(
         yield state
 
 
-def gate_metrics(state: GateState | None, thinking: Bool[Tensor, "batch seq"]) -> dict[str, float]:
-    """Return what the gate did in the last pass, by event name: means over its THINK tokens.
+def gate_tallies(state: GateState | None, thinking: Bool[Tensor, "batch seq"]) -> dict[str, Tally]:
+    """Return what the gate did in the last pass, by event name, over its THINK tokens.
 
     In training a switch may be partly on, and counts as that part. Without a gate or a THINK token
     there is no figure.
@@ -82,7 +90,7 @@ def gate_metrics(state: GateState | None, thinking: Bool[Tensor, "batch seq"]) -
         return {}
     saturation = state.saturation().unsqueeze(1).expand(thinking.shape)
     figures = {"coverage": state.on, "norm": state.relative, "saturation": saturation}
-    return {f"metacog/gate/{name}": v[thinking].mean().item() for name, v in figures.items()}
+    return {f"metacog/gate/{name}": Tally.of(v[thinking]) for name, v in figures.items()}
 
 
 def reply_logits(

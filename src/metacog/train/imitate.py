@@ -21,18 +21,20 @@ from metacog.losses.answer import answer_loss
 from metacog.losses.budget import Spending, budget_used
 from metacog.losses.combine import LossName, combine, loss_values
 from metacog.losses.plan import plan_loss
-from metacog.losses.report import LossReport
+from metacog.losses.report import LossReport, Tally
 from metacog.losses.style import style_loss
 from metacog.losses.variance import variance_loss
+from metacog.model.adapt import Adapted
 from metacog.model.bundle import MetacogModel
 from metacog.model.gate import FeedbackGate
-from metacog.model.layer_stats import layer_metrics
 from metacog.model.outputs import LayerOutput
-from metacog.train.gated import gate_metrics, gated, read_prompts, reply_batch, reply_logits
+from metacog.records import Generation
+from metacog.train.gated import gate_tallies, gated, read_prompts, reply_batch, reply_logits
 from metacog.train.given import GivenTrace, cut_at, given_trace
-from metacog.train.layer import loss_weights, spending_metrics
-from metacog.train.loop import StepResult
-from metacog.train.optim import Group, Optimizers
+from metacog.train.layer_losses import layer_tallies, loss_weights, spending_tallies
+from metacog.train.loop import Counts, StepResult
+from metacog.train.optim import Optimizers, parameter_groups
+from metacog.train.saving import save_adapted
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,15 @@ class ImitationBatch:
 
     traces: Sequence[GivenTrace]
     is_cut: bool
+
+
+@dataclass(frozen=True)
+class ImitationPart:
+    """Traces that pass through the model together, and as much of them as is learned."""
+
+    traces: Sequence[GivenTrace]
+    replies: Sequence[Generation]
+    """The traces, cut as the controller would cut them where that is asked for."""
 
 
 class Imitation:
@@ -52,6 +63,7 @@ class Imitation:
         self,
         model: MetacogModel,
         feedback: FeedbackGate | None,
+        adapted: Adapted,
         config: RunConfig,
         objective: ImitateObjective,
         *,
@@ -64,31 +76,46 @@ class Imitation:
         self._config, self._objective = config, objective
         self._train, self._validation = train, validation
         self._weights = {**loss_weights(config), LossName.ANSWER: config.losses.answer}
-        model.base.model.requires_grad_(False)
-        rate, decay = config.run.learning_rate, config.run.weight_decay
-        groups = [Group("layer", list(self.layer.parameters()), rate, decay)]
-        if feedback is not None:
-            groups.append(Group("gate", list(feedback.parameters()), rate))
-        self.optimizers = Optimizers(groups)
+        self._adapted = adapted
+        self.optimizers = Optimizers(parameter_groups(config, self.layer, feedback, adapted))
 
     def batches(self, start: int) -> Iterator[ImitationBatch]:
         """Yield traces of random questions, for ever."""
         step = start
         while True:
             rng = Random(f"{self._config.run.seed}/{step}")
-            questions = rng.choices(self._train, k=self._config.run.batch)
+            count = self._config.run.batch * self._config.run.grad_accum
+            questions = rng.choices(self._train, k=count)
             traces = [given_trace(self.model.base, question, rng) for question in questions]
             yield ImitationBatch(traces, is_cut=step >= self._objective.cut_after)
             step += 1
 
+    def parts(self, batch: ImitationBatch) -> list[ImitationPart]:
+        """Return the traces of each forward pass, cut at the layer's budgets where that is due."""
+        size = self._config.run.batch
+        slices = [batch.traces[i : i + size] for i in range(0, len(batch.traces), size)]
+        return [
+            ImitationPart(some, self._cut(some) if batch.is_cut else [t.reply for t in some])
+            for some in slices
+        ]
+
+    def counts(self, parts: Sequence[ImitationPart]) -> Counts:
+        """Return the labels of each loss in all parts."""
+        replies = [reply for part in parts for reply in part.replies]
+        trained = sum(step.sampled and not step.altered for r in replies for step in r.steps)
+        planned = sum(t.plan in self._config.metacog.plans for p in parts for t in p.traces)
+        rows = dict.fromkeys((LossName.BUDGET, LossName.VARIANCE, LossName.STYLE), len(replies))
+        found = {LossName.ANSWER: trained, LossName.PLAN: planned, **rows}
+        return {name: torch.tensor(float(count)) for name, count in found.items()}
+
     @contextmanager
-    def step(self, batch: ImitationBatch) -> Iterator[StepResult]:
-        """Give the weighted losses of a batch, the gate on until the gradient is taken."""
+    def step(self, part: ImitationPart, counts: Counts | None = None) -> Iterator[StepResult]:
+        """Give the weighted losses of a part, the gate on until the gradient is taken."""
         self._train_mode(True)
-        with self._reports(batch) as (reports, metrics):
-            loss = combine(reports, self._weights)
-            tokens = sum(len(trace.reply.steps) for trace in batch.traces)
-            yield StepResult(loss, {**loss_values(reports, self._weights), **metrics}, tokens)
+        with self._reports(part) as (reports, tallies):
+            loss = combine(reports, self._weights, counts)
+            tokens = sum(len(reply.steps) for reply in part.replies)
+            yield StepResult(loss, reports, self._weights, tokens, tallies)
 
     @torch.no_grad()
     def evaluate(self) -> Mapping[str, float]:
@@ -98,7 +125,8 @@ class Imitation:
         traces = [given_trace(self.model.base, question, rng) for question in self._validation]
         whole: dict[LossName, LossReport] = {}
         for first in range(0, len(traces), self._config.run.batch):
-            part = ImitationBatch(traces[first : first + self._config.run.batch], is_cut=False)
+            some = traces[first : first + self._config.run.batch]
+            part = ImitationPart(some, [trace.reply for trace in some])
             with self._reports(part) as (reports, _):
                 whole = {n: whole[n] + r if whole else r for n, r in reports.items()}
         values = loss_values(whole, self._weights)
@@ -109,43 +137,45 @@ class Imitation:
         plans, gate, decoding = self._config.metacog.plans, self.model.gate, self.model.decoding
         budget = decoding.budget.model_copy(update={"revise": False, "reread": "none"})
         model = replace(self.model, decoding=decoding.model_copy(update={"budget": budget}))
-        model.with_layer(self.layer, plans=plans, gate=gate).save_layer(directory)
+        save_adapted(model.with_layer(self.layer, plans=plans, gate=gate), self._adapted, directory)
 
     def _train_mode(self, on: bool) -> None:
         self.layer.train(on)
         if self.model.gate is not None:
             self.model.gate.train(on)
 
+    @torch.no_grad()
+    def _cut(self, traces: Sequence[GivenTrace]) -> list[Generation]:
+        replies, least = [trace.reply for trace in traces], self._config.budget.min_think
+        budgets = read_prompts(self.model, [reply.prompt for reply in replies]).budget
+        lengths = budgets.round().int().tolist()
+        return [cut_at(r, max(least, n)) for r, n in zip(replies, lengths, strict=True)]
+
     @contextmanager
     def _reports(
-        self, batch: ImitationBatch
-    ) -> Iterator[tuple[dict[LossName, LossReport], dict[str, float]]]:
-        reading = read_prompts(self.model, [trace.reply.prompt for trace in batch.traces])
-        replies = [trace.reply for trace in batch.traces]
-        if batch.is_cut:
-            budgets = reading.budget.detach().round().int().tolist()
-            least = self._config.budget.min_think
-            replies = [cut_at(r, max(least, b)) for r, b in zip(replies, budgets, strict=True)]
-        laid_out = reply_batch(replies, self.model.base.pad_id)
-        kept = torch.tensor([float(reply.budget.used) for reply in replies])
-        metrics = {
-            **layer_metrics(reading, self.layer.scale),
-            **spending_metrics(reading.budget.detach(), kept),
+        self, part: ImitationPart
+    ) -> Iterator[tuple[dict[LossName, LossReport], dict[str, Tally]]]:
+        reading = read_prompts(self.model, [reply.prompt for reply in part.replies])
+        laid_out = reply_batch(part.replies, self.model.base.pad_id)
+        kept = torch.tensor([float(reply.budget.used) for reply in part.replies])
+        tallies = {
+            **layer_tallies(reading, self.layer.scale),
+            **spending_tallies(reading.budget, kept),
         }
         with gated(self.model, reading, laid_out.thinking) as state:
             answer = answer_loss(*reply_logits(self.model, laid_out))
-            reports = {LossName.ANSWER: answer, **self._head_reports(batch, reading)}
-            yield reports, {**metrics, **gate_metrics(state, laid_out.thinking)}
+            reports = {LossName.ANSWER: answer, **self._head_reports(part, reading)}
+            yield reports, {**tallies, **gate_tallies(state, laid_out.thinking)}
 
     def _head_reports(
-        self, batch: ImitationBatch, reading: LayerOutput
+        self, part: ImitationPart, reading: LayerOutput
     ) -> dict[LossName, LossReport]:
         config, weight = self._config, self._config.metacog.per_layer_weight
-        length = torch.tensor([float(trace.reply.budget.used) for trace in batch.traces])
+        length = torch.tensor([float(trace.reply.budget.used) for trace in part.traces])
         every = torch.ones_like(length, dtype=torch.bool)
         spending = Spending(reading.budget, length, every, config.budget.max_tokens)
         plans = config.metacog.plans
-        named = [plans.index(t.plan) if t.plan in plans else -1 for t in batch.traces]
+        named = [plans.index(t.plan) if t.plan in plans else -1 for t in part.traces]
         plan = torch.tensor(named)
         experts = reading.per_layer
         return {

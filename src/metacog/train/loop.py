@@ -2,9 +2,9 @@
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from metacog.config.run import TrainingConfig
 from metacog.errors import RunError
+from metacog.losses.combine import LossName, accumulate, loss_values
+from metacog.losses.report import LossReport, Tally, means, merged
 from metacog.telemetry.events import EventKind
 from metacog.telemetry.files import new_directory
 from metacog.telemetry.recorder import Recorder
@@ -21,6 +23,9 @@ from metacog.telemetry.rundir import RunDir
 from metacog.train.optim import Optimizers, course
 
 Batch = TypeVar("Batch")
+Part = TypeVar("Part")
+Counts = Mapping[LossName, Tensor]
+"""Labels of each loss in a whole optimizer step."""
 
 _LOG_EVERY = 10
 
@@ -30,13 +35,32 @@ class StepResult:
     """What one forward pass gives the loop."""
 
     loss: Float[Tensor, ""]
-    metrics: Mapping[str, float]
+    """What this pass adds to the loss of the whole step, with its gradient."""
+    reports: Mapping[LossName, LossReport]
+    weights: Mapping[LossName, float]
     tokens: int
     """Tokens or rows processed, for the speed that is logged."""
+    tallies: Mapping[str, Tally] = field(default_factory=dict)
+    """Figures beside the losses, by event name."""
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The means of all losses and figures by event name; what has no label is absent."""
+        return {**loss_values(self.reports, self.weights), **means(self.tallies)}
+
+    def __add__(self, other: "StepResult") -> "StepResult":
+        """Return both passes as one, without gradients."""
+        return StepResult(
+            self.loss.detach() + other.loss.detach(),
+            accumulate(self.reports, other.reports),
+            {**self.weights, **other.weights},
+            self.tokens + other.tokens,
+            merged(self.tallies, other.tallies),
+        )
 
 
 @runtime_checkable
-class Objective(Protocol[Batch]):
+class Objective(Protocol[Batch, Part]):
     """What a run trains: its batches, its loss, and how its state is saved."""
 
     optimizers: Optimizers
@@ -44,8 +68,14 @@ class Objective(Protocol[Batch]):
     def batches(self, start: int) -> Iterator[Batch]:
         """Yield training batches, the one of step `start` first."""
 
-    def step(self, batch: Batch) -> AbstractContextManager[StepResult]:
-        """Give the loss of a batch; what it hooked into the base stays for the backward pass."""
+    def parts(self, batch: Batch) -> Sequence[Part]:
+        """Return what passes through the model one after the other for one optimizer step."""
+
+    def counts(self, parts: Sequence[Part]) -> Counts | None:
+        """Return the labels of each loss in all parts; None where there is only ever one part."""
+
+    def step(self, part: Part, counts: Counts | None = None) -> AbstractContextManager[StepResult]:
+        """Give the loss of a part over the labels of all; its hooks stay for the backward pass."""
 
     def evaluate(self) -> Mapping[str, float]:
         """Return figures on validation data."""
@@ -59,7 +89,7 @@ class Objective(Protocol[Batch]):
 
 
 def fit(
-    objective: Objective[Batch],
+    objective: Objective[Batch, Part],
     config: TrainingConfig,
     *,
     run: RunDir,
@@ -74,8 +104,8 @@ def fit(
     clock, seen, step = time.monotonic(), 0, start
     for step, batch in enumerate(objective.batches(start), start + 1):
         factor = course(step - 1, config.steps, warmup=config.warmup, decay=config.decay)
-        with objective.step(batch) as result:
-            norm = _backward(objective, result, config.clip, step)
+        result = _backward(objective, batch, step)
+        norm = _clipped(objective, config.clip, step)
         objective.optimizers.step(factor)
         seen += result.tokens
         if step % config.eval_interval == 0:
@@ -95,7 +125,7 @@ def fit(
     return step
 
 
-def save(objective: Objective[Batch], directory: Path, recorder: Recorder, step: int) -> None:
+def save(objective: Objective[Batch, Part], directory: Path, recorder: Recorder, step: int) -> None:
     """Write a checkpoint in full or not at all, and log its absolute path."""
     with new_directory(directory) as temporary:
         objective.save(temporary)
@@ -110,10 +140,22 @@ def forget_old(run: RunDir, config: TrainingConfig) -> None:
             shutil.rmtree(path)
 
 
-def _backward(objective: Objective[Batch], result: StepResult, clip: float, step: int) -> float:
-    if not bool(torch.isfinite(result.loss)):
-        raise RunError(_not_finite("loss", step))
-    result.loss.backward()
+def _backward(objective: Objective[Batch, Part], batch: Batch, step: int) -> StepResult:
+    """Take the gradient of a whole step, part by part."""
+    whole: StepResult | None = None
+    parts = objective.parts(batch)
+    counts = objective.counts(parts)
+    for part in parts:
+        with objective.step(part, counts) as result:
+            if not bool(torch.isfinite(result.loss)):
+                raise RunError(_not_finite("loss", step))
+            result.loss.backward()
+        whole = result if whole is None else whole + result
+    assert whole is not None, "a step has at least one part."
+    return whole
+
+
+def _clipped(objective: Objective[Batch, Part], clip: float, step: int) -> float:
     norm = nn.utils.clip_grad_norm_(objective.optimizers.parameters, clip)
     if not bool(torch.isfinite(norm)):
         raise RunError(_not_finite("gradient", step))

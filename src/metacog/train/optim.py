@@ -6,6 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from metacog.config.run import RunConfig
+from metacog.model.adapt import Adapted
+from metacog.model.gate import FeedbackGate
 from metacog.train.muon import Muon
 
 
@@ -83,6 +86,26 @@ class Optimizers:
                     for name, value in tensors.items()
                     if name.startswith(prefix)
                 }
+
+
+def parameter_groups(
+    config: RunConfig, layer: nn.Module, feedback: FeedbackGate | None, adapted: Adapted
+) -> list[Group]:
+    """Return what learns of a model: layer, gate and adapters at the full rate, the base below it.
+
+        rate of unfrozen base weights = adaptation.lr_multiplier * run.learning_rate
+
+    A group without parameters is left out.
+    """
+    rate, decay = config.run.learning_rate, config.run.weight_decay
+    gate = [] if feedback is None else [p for p in feedback.parameters() if p.requires_grad]
+    groups = [
+        Group("layer", [p for p in layer.parameters() if p.requires_grad], rate, decay),
+        Group("gate", gate, rate),
+        Group("adapters", adapted.adapters, rate),
+        Group("base", adapted.unfrozen, rate * config.adaptation.lr_multiplier),
+    ]
+    return [group for group in groups if group.parameters]
 
 
 def course(step: int, steps: int, *, warmup: int, decay: float) -> float:

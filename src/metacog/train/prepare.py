@@ -11,6 +11,7 @@ from metacog.config.objective import (
     GateObjective,
     ImitateObjective,
     LayerObjective,
+    PracticeObjective,
     RereadObjective,
 )
 from metacog.config.run import RunConfig
@@ -19,6 +20,7 @@ from metacog.data.tasks.families import FAMILIES
 from metacog.data.tasks.questions import Question
 from metacog.data.tasks.splits import Split
 from metacog.errors import DataError
+from metacog.model.adapt import adapt
 from metacog.model.bundle import MetacogModel
 from metacog.model.gate import FeedbackGate
 from metacog.model.metacog import MetacogLayer
@@ -30,6 +32,7 @@ from metacog.train.gate import GateTraining, gate_shape, shortest_right
 from metacog.train.imitate import Imitation
 from metacog.train.layer import LayerTraining, layer_shape
 from metacog.train.plans import plan_labels, with_plans
+from metacog.train.practice import Practice
 from metacog.train.rollouts import Progress, collect_features, uncapped_waves
 
 VALIDATION_FEATURES = Path("features") / "validation.safetensors"
@@ -125,7 +128,28 @@ def prepare_imitation(
     train, validation = (
         questions_of(config, split) for split in (Split.LAYER_TRAIN, Split.VALIDATION)
     )
-    return Imitation(with_layer, gate, config, objective, train=train, validation=validation)
+    adapted = adapt(model.base, config.adaptation)
+    return Imitation(
+        with_layer, gate, adapted, config, objective, train=train, validation=validation
+    )
+
+
+def prepare_practice(
+    config: RunConfig, objective: PracticeObjective, model: MetacogModel
+) -> Practice:
+    """Return the model with what of its base may learn, to be taught by its own rollouts."""
+    torch.manual_seed(config.run.seed)
+    train, validation = (
+        questions_of(config, split) for split in (Split.LAYER_TRAIN, Split.VALIDATION)
+    )
+    return Practice(
+        replace(model, decoding=_decoding(config, model)),
+        adapt(model.base, config.adaptation),
+        config,
+        objective,
+        train=train,
+        validation=validation,
+    )
 
 
 def questions_of(config: RunConfig, split: Split) -> list[Question]:

@@ -1,6 +1,6 @@
 """Trains a small base from scratch on traces of verifiable questions."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count, islice
 from pathlib import Path
@@ -8,8 +8,6 @@ from random import Random
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 from torch._dynamo import config as dynamo
 from torch.nn.functional import cross_entropy
 
@@ -22,10 +20,12 @@ from metacog.data.tasks.questions import stream_questions
 from metacog.data.tasks.splits import Split
 from metacog.data.tasks.traces import choose_plan, think
 from metacog.errors import ConfigError, RunError
+from metacog.losses.combine import LossName
+from metacog.losses.report import LossReport
 from metacog.model.base import load_base
 from metacog.model.scratch import untrained_base
 from metacog.text.tokenizer import Tokenizer, build_tokenizer
-from metacog.train.loop import StepResult
+from metacog.train.loop import Counts, StepResult
 from metacog.train.optim import Group, Optimizers, matrices_and_rest
 
 _VOCABULARY_SEED = 1
@@ -72,11 +72,19 @@ class Pretraining:
                 length = end - stage.from_step
                 yield from islice(self._stage(place), skipped, length)
 
+    def parts(self, batch: TokenBatch) -> list[TokenBatch]:
+        """Return the batch: it passes in one go."""
+        return [batch]
+
+    def counts(self, _parts: Sequence[TokenBatch]) -> None:
+        """There is only ever one part."""
+
     @contextmanager
-    def step(self, batch: TokenBatch) -> Iterator[StepResult]:
+    def step(self, batch: TokenBatch, _counts: Counts | None = None) -> Iterator[StepResult]:
         """Give the weighted cross-entropy of a batch."""
-        loss = self._loss(batch, self._body)
-        yield StepResult(loss, {"train/loss": float(loss.detach())}, batch.ids.numel())
+        report = self._report(batch, self._body)
+        reports, weights = {LossName.ANSWER: report}, {LossName.ANSWER: 1.0}
+        yield StepResult(report.mean(), reports, weights, batch.ids.numel())
 
     @torch.no_grad()
     def evaluate(self) -> Mapping[str, float]:
@@ -84,7 +92,7 @@ class Pretraining:
         size = self._objective.chunk // 20
         batches = self._chunk(Split.VALIDATION, len(self._objective.stages) - 1, 0, size)
         # Without gradients the compiled model would be compiled once more for every length.
-        losses = [float(self._loss(batch, self.model.base_model)) for batch in batches]
+        losses = [float(self._report(batch, self.model.base_model).mean()) for batch in batches]
         return {"eval/validation/loss": sum(losses) / len(losses)} if losses else {}
 
     def save(self, directory: Path) -> None:
@@ -117,7 +125,7 @@ class Pretraining:
         for length, group in shuffled:
             yield left_padded(group, length, self.tokenizer.pad_token_id)
 
-    def _loss(self, batch: TokenBatch, body: Callable[..., Any]) -> Float[Tensor, ""]:
+    def _report(self, batch: TokenBatch, body: Callable[..., Any]) -> LossReport:
         low = self._config.model.precision == "bf16"
         with torch.autocast("cpu", torch.bfloat16, enabled=low):
             states = body(
@@ -130,7 +138,7 @@ class Pretraining:
             chosen = weights > 0
             logits = self.model.get_output_embeddings()(states[chosen])
         losses = cross_entropy(logits.float(), batch.ids[:, 1:][chosen], reduction="none")
-        return (losses * weights[chosen]).sum() / weights.sum()
+        return LossReport((losses * weights[chosen]).sum(), weights.sum())
 
 
 def check_mix(objective: PretrainObjective) -> None:

@@ -24,6 +24,7 @@ from metacog.train.prepare import (
     prepare_gate,
     prepare_imitation,
     prepare_layer,
+    prepare_practice,
     prepare_rereading,
 )
 from metacog.train.pretrain import Pretraining
@@ -59,16 +60,14 @@ def train(config: RunConfig, *, run_dir: Path | None = None) -> RunDir:
 def _checked_model(config: RunConfig) -> MetacogModel | None:
     """Return the model that an objective starts from; None where it makes one of its own."""
     objective = config.run.objective
-    if isinstance(objective, PracticeObjective):
-        raise ConfigError(
-            "Wanted an objective that can be run (pretrain, layer, gate, reread, imitate), got "
-            f"{objective.kind}. Change run.objective."
-        )
     refuse_unused(config)
     if isinstance(objective, PretrainObjective):
         return None
     layer: Path | None = None
-    if isinstance(objective, GateObjective | RereadObjective) and objective.layer_path:
+    if (
+        isinstance(objective, GateObjective | RereadObjective | PracticeObjective)
+        and objective.layer_path
+    ):
         layer = Path(objective.layer_path)
     found = load_model(
         config.model.path,
@@ -76,7 +75,10 @@ def _checked_model(config: RunConfig) -> MetacogModel | None:
         base_path=config.model.base_path,
         precision=config.model.precision,
     )
-    if isinstance(objective, GateObjective | RereadObjective) and found.reader is None:
+    if (
+        isinstance(objective, GateObjective | RereadObjective | PracticeObjective)
+        and found.reader is None
+    ):
         raise ConfigError(
             f"The objective {objective.kind} goes on from a layer, but {config.model.path} has none. "
             "Train one, then name its directory in run.objective.layer_path."
@@ -107,5 +109,8 @@ def _run(config: RunConfig, model: MetacogModel | None, run: RunDir, recorder: R
         case "imitate":
             imitation = prepare_imitation(config, objective, model)
             return fit(imitation, loop, run=run, recorder=recorder)
+        case "practice":
+            practice = prepare_practice(config, objective, model)
+            return fit(practice, loop, run=run, recorder=recorder)
         case _:
             raise AssertionError(f"{objective.kind} was let through")

@@ -4,7 +4,7 @@ from statistics import mean, pvariance
 import pytest
 import torch
 
-from metacog.model.layer_stats import alpha_entropy, budget_variance, layer_metrics, plan_agreement
+from metacog.model.layer_stats import alpha_entropy, budget_variance, layer_rows, plan_agreement
 
 
 def test_entropy_of_alpha() -> None:
@@ -25,7 +25,9 @@ def test_variance_is_over_blocks() -> None:
 
 def test_metrics_of_a_reading(layer, states) -> None:
     out = layer.read(states)
-    found = layer_metrics(out, layer.scale)
+    rows = layer_rows(out, layer.scale)
+    assert all(len(row) == len(states) for row in rows.values())
+    found = {name: row.mean().item() for name, row in rows.items()}
     tokens = layer.scale.tokens(out.per_layer["budget_raw_pl"]).squeeze(-1).tolist()
     assert found["metacog/budget_variance"] == pytest.approx(mean(map(pvariance, tokens)), rel=1e-4)
     assert found["metacog/alpha/mean"] == pytest.approx(1 / 5)
@@ -36,7 +38,6 @@ def test_metrics_of_a_reading(layer, states) -> None:
 
 
 def test_what_has_no_value_is_absent(layer, states) -> None:
-    bare = layer_metrics(layer.read(states, telemetry=False), layer.scale)
+    bare = layer_rows(layer.read(states, telemetry=False), layer.scale)
     assert {name for name in bare if "alpha" not in name} == set()
     assert bare
-    assert layer_metrics(layer.read(states[:0]), layer.scale) == {}

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from metacog.decode.engine import Engine
+from metacog.losses.report import means
 from metacog.model.bundle import MetacogModel
 from metacog.model.gate import GateState
 from metacog.model.taps import taps
 from metacog.records import Generation, Request
 from metacog.train.gated import (
     ReplyBatch,
-    gate_metrics,
+    gate_tallies,
     gated,
     read_prompts,
     reply_batch,
@@ -38,7 +39,7 @@ def metrics_of(model: MetacogModel, batch: ReplyBatch) -> tuple[dict[str, float]
     reading = read_prompts(model, batch.prompts)
     with gated(model, reading, batch.thinking) as state:
         reply_logits(model, batch)
-        return gate_metrics(state, batch.thinking), state
+        return means(gate_tallies(state, batch.thinking)), state
 
 
 def block_states(model: MetacogModel, reply: Generation) -> tuple[Tensor, Tensor]:

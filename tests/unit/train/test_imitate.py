@@ -11,6 +11,7 @@ from metacog.config.objective import ImitateObjective
 from metacog.data.tasks.drawing import draw_questions
 from metacog.data.tasks.questions import Question
 from metacog.data.tasks.splits import Split
+from metacog.model.adapt import adapt
 from metacog.model.bundle import MetacogModel
 from metacog.model.gate import FeedbackGate, GateShape
 from metacog.records import Segment
@@ -28,6 +29,7 @@ Written = tuple[int, bool]
 def configured(**run: object) -> RunConfig:
     document = {
         "metacog": {"proj_dim": 8},
+        "adaptation": {"enabled": False},
         "budget": {"min_tokens": 2, "max_tokens": MOST, "answer_reserve": 8},
         "run": {
             "batch": 4,
@@ -46,8 +48,9 @@ def made(model: MetacogModel, feedback: FeedbackGate | None, **run: object) -> I
         draw_questions(split, 8, families=["chain_sum", "count_bits"])
         for split in (Split.LAYER_TRAIN, Split.VALIDATION)
     )
+    adapted = adapt(model.base, config.adaptation)
     return Imitation(
-        model, feedback, config, config.run.objective, train=train, validation=validation
+        model, feedback, adapted, config, config.run.objective, train=train, validation=validation
     )
 
 
@@ -70,7 +73,7 @@ def copies(module: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def metrics_of(training: Imitation, batch: ImitationBatch) -> dict[str, float]:
-    with training.step(batch) as result:
+    with training.step(training.parts(batch)[0]) as result:
         return dict(result.metrics)
 
 
@@ -95,7 +98,7 @@ def predicted(training: Imitation, batch: ImitationBatch) -> list[float]:
 
 def test_one_step_moves_layer_and_gate_and_not_the_base(training: Imitation) -> None:
     before = {name: copies(module) for name, module in parts_of(training).items()}
-    with training.step(batches_of(training, 1)[0]) as result:
+    with training.step(training.parts(batches_of(training, 1)[0])[0]) as result:
         result.loss.backward()
     assert all(weight.grad is None for weight in training.model.base.model.parameters())
     training.optimizers.step(1.0)
@@ -118,7 +121,7 @@ def test_a_gate_that_does_nothing_yet_begins_to_learn(make_tiny_model: MakeModel
     model = make_tiny_model()
     fresh = FeedbackGate(GateShape(hidden=32, inputs=8 + 4 + 1, layer=1))
     training = made(model, fresh)
-    with training.step(batches_of(training, 1)[0]) as result:
+    with training.step(training.parts(batches_of(training, 1)[0])[0]) as result:
         result.loss.backward()
     training.optimizers.step(1.0)
     assert bool((fresh.project.weight != 0).any())
@@ -128,7 +131,7 @@ def test_a_gate_that_does_nothing_yet_begins_to_learn(make_tiny_model: MakeModel
 
 def test_no_hook_stays_after_a_step(training: Imitation) -> None:
     block = training.model.base.blocks[1]
-    with training.step(batches_of(training, 1)[0]) as result:
+    with training.step(training.parts(batches_of(training, 1)[0])[0]) as result:
         assert len(block._forward_hooks) == 1
         result.loss.backward()
     training.evaluate()
@@ -138,7 +141,7 @@ def test_no_hook_stays_after_a_step(training: Imitation) -> None:
 def test_without_a_gate_the_layer_learns_alone(make_tiny_model: MakeModel) -> None:
     training = made(make_tiny_model(), None)
     assert [group.name for group in training.optimizers.groups] == ["layer"]
-    with training.step(batches_of(training, 1)[0]) as result:
+    with training.step(training.parts(batches_of(training, 1)[0])[0]) as result:
         assert all(len(block._forward_hooks) == 0 for block in training.model.base.blocks)
         result.loss.backward()
     assert result.metrics["train/loss_answer"] > 0
@@ -188,7 +191,7 @@ def test_of_a_cut_trace_only_what_was_kept_and_the_answer_are_learned(
 
 def test_every_loss_is_logged_but_that_of_confidence(training: Imitation) -> None:
     batch = batches_of(training, 1)[0]
-    with training.step(batch) as result:
+    with training.step(training.parts(batch)[0]) as result:
         result.loss.backward()
     found = {name for name in result.metrics if name.startswith("train/loss_")}
     assert found == {f"train/loss_{name}" for name in LOSSES}
@@ -267,7 +270,7 @@ def test_evaluation_says_the_same_again_and_falls_with_training(training: Imitat
     assert training.evaluate() == before
     batches = training.batches(0)
     for _ in range(12):
-        with training.step(next(batches)) as result:
+        with training.step(training.parts(next(batches))[0]) as result:
             result.loss.backward()
         training.optimizers.step(1.0)
     assert training.evaluate()["eval/validation/loss"] < before["eval/validation/loss"]

@@ -12,6 +12,7 @@ from metacog.config.objective import ImitateObjective
 from metacog.data.tasks.drawing import draw_questions
 from metacog.data.tasks.splits import Split
 from metacog.decode.settings import engine_settings
+from metacog.model.adapt import Adapted
 from metacog.model.bundle import MetacogModel, load_model
 from metacog.train.imitate import Imitation
 
@@ -28,6 +29,7 @@ def training_of(model: MetacogModel, *, with_gate: bool = True) -> Imitation:
     return Imitation(
         replace(model, decoding=DecodingConfig(budget=BUDGET)),
         model.gate if with_gate else None,
+        Adapted(),
         config,
         config.run.objective,
         train=questions,
@@ -51,7 +53,7 @@ def test_what_is_saved_never_lowers_a_budget_on_what_was_not_learned(
 @pytest.mark.parametrize("with_gate", [True, False])
 def test_a_step_says_what_the_gate_did(make_tiny_model: MakeModel, with_gate: bool) -> None:
     training = training_of(make_tiny_model(switch="always"), with_gate=with_gate)
-    with training.step(next(training.batches(0))) as result:
+    with training.step(training.parts(next(training.batches(0)))[0]) as result:
         pass
     found = {name for name in result.metrics if name.startswith("metacog/gate/")}
     names = {f"metacog/gate/{name}" for name in ("coverage", "norm", "saturation")}

@@ -2,7 +2,7 @@
 
 import torch
 
-from metacog.train.layer import batch_of, point_starts
+from metacog.train.layer_losses import batch_of, point_starts
 from tests.invariants.replies import random_features
 
 PROMPTS, POINTS = 300, 4

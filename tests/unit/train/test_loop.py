@@ -1,4 +1,4 @@
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -9,10 +9,12 @@ from torch import nn
 
 from metacog.config.run import TrainingConfig
 from metacog.errors import RunError
+from metacog.losses.combine import LossName
+from metacog.losses.report import LossReport, Tally
 from metacog.telemetry.events import Event, EventKind
 from metacog.telemetry.recorder import Recorder
 from metacog.telemetry.rundir import RunDir
-from metacog.train.loop import StepResult, fit, forget_old, save
+from metacog.train.loop import Counts, StepResult, fit, forget_old, save
 from metacog.train.optim import Group, Optimizers
 
 
@@ -46,14 +48,21 @@ class Quadratic:
     def batches(self, start: int) -> Iterator[int]:
         yield from count(start)
 
+    def parts(self, batch: int) -> list[int]:
+        return [batch]
+
+    def counts(self, _parts: Sequence[int]) -> Counts | None:
+        return None
+
     @contextmanager
-    def step(self, batch: int) -> Iterator[StepResult]:
-        self.seen.append(batch)
+    def step(self, part: int, _counts: Counts | None = None) -> Iterator[StepResult]:
+        self.seen.append(part)
         loss = (self.weight - 3).square().sum()
-        if batch == self.broken_at:
+        if part == self.broken_at:
             loss = loss * self.broken()
         self.open += 1
-        yield StepResult(loss, {"train/loss": float(loss.detach())}, 4)
+        report = LossReport(loss, torch.tensor(1.0))
+        yield StepResult(loss, {LossName.ANSWER: report}, {LossName.ANSWER: 1.0}, 4)
         assert self.weight.grad is not None, "what was hooked in is gone before the backward pass"
         self.open -= 1
 
@@ -137,21 +146,17 @@ def test_the_rate_follows_its_course(tmp_path: Path) -> None:
 
 
 def test_gradients_are_clipped_and_their_norm_is_logged_before(tmp_path: Path) -> None:
-    class Clipped(Quadratic):
-        def __init__(self) -> None:
-            super().__init__()
-            self.norms: list[float] = []
+    norms: list[float] = []
 
-        @contextmanager
-        def step(self, batch: int) -> Iterator[StepResult]:
-            with super().step(batch) as result:
-                yield result
-            assert self.weight.grad is not None
-            self.norms.append(float(self.weight.grad.norm()))
+    class Noting(Optimizers):
+        def step(self, factor: float) -> None:
+            norms.extend(float(p.grad.norm()) for p in self.parameters if p.grad is not None)
+            super().step(factor)
 
-    objective = Clipped()
+    objective = Quadratic()
+    objective.optimizers = Noting(objective.optimizers.groups)
     _, events = run(objective, tmp_path, steps=1, clip=0.5)
-    assert objective.norms == pytest.approx([0.5], rel=1e-4)
+    assert norms == pytest.approx([0.5], rel=1e-4)
     logged = next(e.data["train/grad_norm"] for e in events if e.kind is EventKind.METRICS)
     assert logged == pytest.approx(6 * 2**0.5, rel=1e-5)
 
@@ -236,3 +241,35 @@ def test_a_checkpoint_is_never_overwritten(tmp_path: Path) -> None:
     run(Quadratic(), tmp_path)
     with pytest.raises(RunError, match="exists"):
         run(Quadratic(), tmp_path)
+
+
+class InParts(Quadratic):
+    """The same loss as a sum over labels, two parts of which have one label and three."""
+
+    def parts(self, _batch: int) -> list[int]:
+        return [1, 3]
+
+    def counts(self, parts: Sequence[int]) -> Counts:
+        return {LossName.ANSWER: torch.tensor(float(sum(parts)))}
+
+    @contextmanager
+    def step(self, part: int, counts: Counts | None = None) -> Iterator[StepResult]:
+        assert counts is not None
+        total = part * (self.weight - 3).square().sum()
+        report = LossReport(total, torch.tensor(float(part)))
+        loss = report.mean(counts[LossName.ANSWER])
+        tallies = {"think_tokens_used": Tally.of(torch.full((part,), float(part)))}
+        yield StepResult(loss, {LossName.ANSWER: report}, {LossName.ANSWER: 1.0}, 4, tallies)
+
+
+def test_parts_of_a_step_add_up_to_one_pass_in_weights_and_in_what_is_logged(
+    tmp_path: Path,
+) -> None:
+    whole, split = Quadratic(), InParts()
+    _, wanted = run(whole, tmp_path / "whole", steps=10)
+    _, got = run(split, tmp_path / "split", steps=10)
+    torch.testing.assert_close(split.weight, whole.weight)
+    one, two = (next(e.data for e in es if e.kind is EventKind.METRICS) for es in (wanted, got))
+    for name in ("train/loss", "train/loss_answer", "train/grad_norm"):
+        assert two[name] == pytest.approx(one[name])
+    assert two["think_tokens_used"] == pytest.approx((1 + 3 * 3) / 4)

@@ -37,6 +37,7 @@ def configured(objective: dict[str, object], **sections: object) -> RunConfig:
     document = {
         "model": {"path": "nano"},
         "metacog": {"proj_dim": 8},
+        "adaptation": {"enabled": False},
         "data": EASY,
         "budget": SHORT,
         "logging": {"sinks": ["jsonl"]},

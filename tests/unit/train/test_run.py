@@ -70,9 +70,10 @@ def smaller(name: str, tiny: Path, layer: Path) -> tuple[str, ...]:
             start = () if objective.start is None else (f"run.objective.start={tiny}",)
             return (*SMALL_BASE, *start)
         case (
-            "gate" | "reread"
+            "gate" | "reread" | "practice"
         ):  # only a base that is right now and then gives it something to learn from
-            return (*SMALL_LAYER, "budget.max_tokens=64", f"run.objective.layer_path={layer}")
+            small = ("budget.max_tokens=64", "run.batch=2", f"run.objective.layer_path={layer}")
+            return (*SMALL_LAYER, *small)
         case _:
             return (*SMALL_LAYER, f"model.path={tiny}")
 
@@ -89,6 +90,10 @@ def test_a_recipe_runs(name: str, tiny_directory: Path, nano_layer: Path, tmp_pa
     assert events[-1].data["message"] == "done"
     if kind == "pretrain":
         assert load_model(run.path / "final").reader is None
+    elif kind == "practice":
+        found = load_model(run.path)
+        assert found.reader is not None
+        assert found.base.digest != load_model("nano").base.digest
     else:
         found = load_model(config.model.path, layer=run.path / "final")
         assert found.reader is not None
@@ -98,7 +103,7 @@ def test_a_recipe_runs(name: str, tiny_directory: Path, nano_layer: Path, tmp_pa
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"objective": {"kind": "practice"}}, r"pretrain, layer.*got practice.*run\.objective"),
+        ({"objective": {"kind": "practice"}}, r"practice goes on from a layer.*layer_path"),
         ({"objective": {"kind": "gate"}}, r"gate goes on from a layer.*run\.objective\.layer"),
         ({"objective": {"kind": "reread"}}, r"reread goes on from a layer.*run\.objective\.layer"),
         ({"grad_accum": 2}, r"no use for run\.grad_accum above 1.*run\.batch"),

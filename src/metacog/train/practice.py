@@ -1,0 +1,249 @@
+"""Practice: the model learns from its own rollouts, under the controller and gate that serve.
+
+Each step rolls out groups of replies, rewards what is right and short, and makes the tokens of
+replies that did better than their group likelier. The layer goes on learning beside: budgets and
+confidence from the groups, and readings and re-readings from the traces of the latest uncapped
+rollouts, valued as the objective `layer` values them.
+
+The gate's switch is 0 or 1 here as in serving, so that log-probabilities are the policy's; only
+what it multiplies by learns.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from metacog.config.objective import PracticeObjective
+from metacog.config.run import RunConfig
+from metacog.data.tasks.questions import Question
+from metacog.decode.collect import Rollout
+from metacog.errors import ConfigError
+from metacog.losses.combine import LossName, combine
+from metacog.losses.policy import policy_loss
+from metacog.model.adapt import Adapted
+from metacog.model.bundle import MetacogModel
+from metacog.model.outputs import LayerOutput
+from metacog.records import Generation
+from metacog.train.features import Features, extract, joined
+from metacog.train.gated import gate_tallies, gated, prompt_states, reply_batch, reply_logits
+from metacog.train.group_losses import group_reports, group_tallies
+from metacog.train.groups import Group, judged, roll_out_groups, validated
+from metacog.train.layer_losses import (
+    LayerLosses,
+    Reports,
+    batch_of,
+    layer_tallies,
+    loss_weights,
+    point_starts,
+)
+from metacog.train.loop import Counts, StepResult
+from metacog.train.optim import Optimizers, parameter_groups
+from metacog.train.saving import save_adapted
+
+_VALIDATED = 64
+"""Questions of a small evaluation: a group of replies to each."""
+_REPLAYED = 4
+"""Prompts of earlier rollouts that the layer learns from in a step, as multiples of the step's."""
+
+
+@dataclass(frozen=True)
+class PracticeBatch:
+    """One step's rollouts."""
+
+    groups: Sequence[Group]
+    states: Float[Tensor, "groups layers hidden"]
+    """Of every block at the end of each prompt."""
+    number: int
+
+
+@dataclass(frozen=True)
+class LayerPart:
+    """What the layer learns from a step: all of its groups, and earlier traces."""
+
+    batch: PracticeBatch
+
+
+@dataclass(frozen=True)
+class PolicyPart:
+    """Replies of like length that pass through the model together."""
+
+    replies: Sequence[Generation]
+    advantages: Float[Tensor, " replies"]
+    states: Float[Tensor, "replies layers hidden"]
+
+
+PracticePart = LayerPart | PolicyPart
+
+
+class Practice:
+    """The objective `practice`.
+
+    Args:
+        model: With layer and gate.
+        adapted: What of its base learns.
+        config: Of the run.
+        objective: Its part about practice.
+        train: Questions to practise on.
+        validation: Questions of the small evaluations.
+    """
+
+    is_finished = False
+
+    def __init__(
+        self,
+        model: MetacogModel,
+        adapted: Adapted,
+        config: RunConfig,
+        objective: PracticeObjective,
+        *,
+        train: Sequence[Question],
+        validation: Sequence[Question],
+    ) -> None:
+        assert model.reader is not None
+        self.model, self.layer = model, model.reader.layer
+        self._config, self._objective = config, objective
+        self._size = config.run.batch * config.run.grad_accum
+        if len(train) < self._size:
+            raise ConfigError(
+                f"Wanted questions for the {self._size} groups of a step (run.batch times "
+                f"run.grad_accum), got {len(train)}. Raise data.num_prompts."
+            )
+        self._train, self._validation = train, validation[:_VALIDATED]
+        self._weights = {**loss_weights(config), LossName.POLICY: config.losses.answer}
+        self._losses = LayerLosses(self.layer, config)
+        self._replay: deque[Features] = deque(maxlen=objective.replay)
+        self._adapted = adapted
+        self.layer.requires_grad_(True)
+        if model.gate is not None:
+            model.gate.requires_grad_(False)
+            model.gate.project.requires_grad_(True)
+        self.optimizers = Optimizers(parameter_groups(config, self.layer, model.gate, adapted))
+
+    def batches(self, start: int) -> Iterator[PracticeBatch]:
+        """Yield rollouts of random questions as the policy is at that step, for ever."""
+        number = start
+        while True:
+            batch = self._roll_out(number)
+            for _ in range(self._objective.updates):
+                yield replace(batch, number=number)
+                number += 1
+
+    def parts(self, batch: PracticeBatch) -> list[PracticePart]:
+        """Return the layer's part, then all replies by length, `run.batch` groups' worth at a time."""
+        size = self._config.run.batch * self._objective.group_size
+        replies = [reply for group in batch.groups for reply in group.replies]
+        advantages = torch.cat([group.advantages for group in batch.groups])
+        states = batch.states.repeat_interleave(self._objective.group_size, 0)
+        order = sorted(range(len(replies)), key=lambda row: len(replies[row].steps))
+        rows = [torch.tensor(order[first : first + size]) for first in range(0, len(order), size)]
+        return [
+            LayerPart(batch),
+            *(
+                PolicyPart([replies[i] for i in some.tolist()], advantages[some], states[some])
+                for some in rows
+            ),
+        ]
+
+    @torch.no_grad()
+    def counts(self, parts: Sequence[PracticePart]) -> Counts:
+        """Return the labels of each loss in all parts."""
+        found: dict[LossName, Tensor] = {LossName.POLICY: torch.tensor(0.0)}
+        for part in parts:
+            if isinstance(part, LayerPart):
+                found |= {n: report.count for n, report in self._layer_reports(part).items()}
+            else:
+                steps = (step for reply in part.replies for step in reply.steps)
+                found[LossName.POLICY] += sum(step.sampled and not step.altered for step in steps)
+        return found
+
+    @contextmanager
+    def step(self, part: PracticePart, counts: Counts | None = None) -> Iterator[StepResult]:
+        """Give the weighted losses of a part, the gate on until the gradient is taken."""
+        self.layer.train()
+        if isinstance(part, LayerPart):
+            yield self._layer_step(part, counts)
+            return
+        reading = self.layer.read(part.states, telemetry=False)
+        batch = reply_batch(part.replies, self.model.base.pad_id)
+        with gated(self.model, reading, batch.thinking) as state:
+            logits, targets, trained = reply_logits(self.model, batch)
+            report = policy_loss(
+                logits,
+                targets,
+                trained,
+                torch.tensor([step.logprob for reply in part.replies for step in reply.steps]),
+                part.advantages.repeat_interleave(_lengths(part.replies)),
+                clip_ratio=self._objective.clip_ratio,
+            )
+            reports = {LossName.POLICY: report}
+            loss = combine(reports, self._weights, counts)
+            tallies = gate_tallies(state, batch.thinking)
+            yield StepResult(loss, reports, self._weights, len(targets), tallies)
+
+    @torch.no_grad()
+    def evaluate(self) -> Mapping[str, float]:
+        """Return accuracy and spend on validation questions, by the source of the budget."""
+        return validated(self.model, self._validation, self._objective, seed=self._config.run.seed)
+
+    def save(self, directory: Path) -> None:
+        """Write base, layer and gate as one model."""
+        assert self.model.reader is not None
+        plans = self.model.reader.plans
+        model = self.model.with_layer(self.layer, plans=plans, gate=self.model.gate)
+        save_adapted(model, self._adapted, directory)
+
+    def _roll_out(self, number: int) -> PracticeBatch:
+        seed = self._config.run.seed
+        questions = Random(f"{seed}/{number}").sample(self._train, k=self._size)
+        rollouts = roll_out_groups(self.model, questions, self._objective, seed=seed, step=number)
+        self._remember([group[self._objective.predicted] for group in rollouts], number)
+        most = self._config.budget.max_tokens
+        groups = [judged(group, self._objective, max_tokens=most) for group in rollouts]
+        states = prompt_states(self.model, [group.replies[0].prompt for group in groups])
+        return PracticeBatch(groups, states, number)
+
+    def _remember(self, traces: Sequence[Rollout], number: int) -> None:
+        """Value the step's uncapped traces, for the layer to learn from in this step and later."""
+        temperature = self.model.decoding.sampling.temperature
+        rows = extract(self.model, traces, temperature=temperature, seed=number)
+        self._replay.append(joined(list(rows)))
+
+    def _layer_step(self, part: LayerPart, counts: Counts | None) -> StepResult:
+        out = self._read(part.batch)
+        reports = self._layer_reports(part)
+        loss = combine(reports, self._weights, counts)
+        tallies = {
+            **layer_tallies(out, self.layer.scale),
+            **group_tallies(part.batch.groups, out.budget),
+        }
+        return StepResult(loss, reports, self._weights, 0, tallies)
+
+    def _read(self, batch: PracticeBatch) -> LayerOutput:
+        """Return the reading of every reply's prompt, its confidence at the reply's cap."""
+        caps = torch.tensor([cap for group in batch.groups for cap in group.caps])
+        return self.layer.read(batch.states.repeat_interleave(self._objective.group_size, 0), caps)
+
+    def _layer_reports(self, part: LayerPart) -> Reports:
+        out = self._read(part.batch)
+        reports = group_reports(part.batch.groups, out, self.layer.scale, self._config)
+        features = joined(list(self._replay))
+        generator = torch.Generator().manual_seed(
+            self._config.run.seed * 1_000_003 + part.batch.number
+        )
+        most = min(len(features.need), _REPLAYED * len(part.batch.groups))
+        chosen = torch.randperm(len(features.need), generator=generator)[:most]
+        earlier = batch_of(features, point_starts(features), chosen, generator)
+        for name, report in self._losses.reports(features, earlier)[1].items():
+            reports[name] = reports[name] + report if name in reports else report
+        return reports
+
+
+def _lengths(replies: Sequence[Generation]) -> Int[Tensor, " replies"]:
+    return torch.tensor([len(reply.steps) for reply in replies])
