@@ -13,6 +13,10 @@ def evaluate(
     model: ModelName,
     layer: LayerPath = None,
     base: BaseName = None,
+    against: Annotated[
+        str | None,
+        typer.Option(help="Model whose bare base it is compared with, if not its own."),
+    ] = None,
     n: Annotated[int, typer.Option(min=1, help="Test questions.")] = 1000,
     matching: Annotated[
         int, typer.Option(min=1, help="Calibration questions on which baselines are matched.")
@@ -42,7 +46,8 @@ def evaluate(
         families=tuple(tasks or FAMILIES),
     )
     loaded = load_model(model, layer=layer, base_path=base)
-    found, summary = measure(loaded, size, caps=caps)
+    other = None if against is None else load_model(against)
+    found, summary = measure(loaded, size, caps=caps, against=other)
     if rows is not None:
         write_rows(rows, found.rows)
     if report is not None:

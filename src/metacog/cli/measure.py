@@ -46,9 +46,20 @@ class Size:
 
 
 def measure(
-    model: MetacogModel, size: Size, *, caps: Sequence[int] = ()
+    model: MetacogModel,
+    size: Size,
+    *,
+    caps: Sequence[int] = (),
+    against: MetacogModel | None = None,
 ) -> tuple[Measurement, dict[str, Any]]:
     """Return a measurement and its summary; progress goes to stderr.
+
+    Args:
+        model: With a layer.
+        size: How much is measured.
+        caps: Constant caps to run beside the arms.
+        against: Whose base, without layer and gate, is what a user would have instead; by default
+            the model's own. A base that has learned is measured against what it was before.
 
     Raises:
         ModelError: If the model has no layer.
@@ -62,11 +73,11 @@ def measure(
         size.matching * len(size.seeds),
         size.n * len(size.seeds),
         caps=len(caps),
-        gated=model.gate is not None,
+        gated=model.gate is not None or against is not None,
     )
     meter = ProgressMeter(total, _teller())
     setup = setup_of(model)
-    bare = None if model.gate is None else setup_of(replace(model, gate=None))
+    bare = _bare_setup(model, against)
     calibration, test = (
         _runners(draw_questions(split, count, families=size.families), size, meter, setup, bare)
         for split, count in ((Split.CALIBRATION, size.matching), (Split.TEST, size.n))
@@ -74,8 +85,16 @@ def measure(
     found = measure_on_test(test, fix_baselines(calibration), caps=caps)
     summary = summarise_measurement(found)
     summary["base_sha256"] = model.base.digest
+    summary["against_sha256"] = (against or model).base.digest
     summary["sampling"] = vars(setup.sampling)
     return found, summary
+
+
+def _bare_setup(model: MetacogModel, against: MetacogModel | None) -> Setup | None:
+    """Return how the bare base is evaluated; None where it is the model itself."""
+    if against is not None:
+        return setup_of(MetacogModel(against.base, decoding=model.decoding))
+    return None if model.gate is None else setup_of(replace(model, gate=None))
 
 
 def _runners(

@@ -40,15 +40,17 @@ def validation_features(config: RunConfig, run: RunDir) -> Features:
 
 
 def bare_accuracy(config: RunConfig, run: RunDir) -> float | None:
-    """Return how right the base is without budget and gate on the run's validation questions.
+    """Return how right the base was before the run, without budget and gate, on validation questions.
 
-    None where the run left no gate: its own rollouts say it then.
+    None where the run changed neither gate nor base: its own rollouts say it then.
     """
     model = load_model(run.path / "final")
-    if model.gate is None:
+    if model.gate is None and config.run.objective.kind != "practice":
         return None
+    before = load_model(config.model.path, base_path=config.model.base_path)
+    bare = MetacogModel(before.base, decoding=model.decoding)
     questions = questions_of(config, Split.VALIDATION)
-    found = collect_features(replace(model, gate=None), questions, seed=config.run.seed)
+    found = collect_features(bare, questions, seed=config.run.seed)
     return float(found.ready[point_starts(found)[1:] - 1].mean())
 
 

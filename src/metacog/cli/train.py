@@ -46,7 +46,7 @@ def run_recipe(
     from metacog.train.run import train as run_training
 
     run = run_training(config, run_dir=run_dir)
-    if config.run.objective.kind in {"layer", "gate", "reread"}:
+    if config.run.objective.kind in {"layer", "gate", "reread", "practice"}:
         features, reference = validation_features(config, run), bare_accuracy(config, run)
         directory = run.path / "final"
         point = set_operating_point(directory, directory, features, reference=reference)

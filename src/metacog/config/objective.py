@@ -242,6 +242,9 @@ class LossesConfig(Config):
     answer: Weight = 1.0
     """Weight of the cross-entropy on THINK and ANSWER, or of the policy loss."""
 
+    closing: Weight = 1.0
+    """Weight of practice's loss on when to stop thinking, at every line end of uncapped replies."""
+
     lambda_plan: Weight = 0.5
     """Weight of the plan loss."""
 

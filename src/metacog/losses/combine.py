@@ -17,6 +17,8 @@ class LossName(StrEnum):
     """Cross-entropy on THINK and ANSWER."""
     POLICY = "policy"
     """The policy loss of practice."""
+    CLOSING = "closing"
+    """Practice: closing THINK at each line end, or going on."""
     PLAN = "plan"
     BUDGET = "budget"
     CONFIDENCE = "confidence"

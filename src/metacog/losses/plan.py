@@ -31,6 +31,36 @@ def plan_loss(
     return over_known(losses, known, {"train/plan_accuracy": right})
 
 
+def plan_policy_loss(
+    plan_logits: Float[Tensor, "batch plans"],
+    plan: Int[Tensor, " batch"],
+    advantage: Float[Tensor, " batch"],
+    *,
+    experts: Float[Tensor, "batch layers plans"] | None = None,
+    per_layer_weight: float = 0.0,
+) -> LossReport:
+    """Return the policy loss of plans that were sampled, one for each reply.
+
+        L = sum of -A log softmax(plan_logits)[plan] + per_layer_weight * mean_l of the same
+
+    (Williams 1992.) A plan becomes likelier where its reply did better than its group.
+
+    Args:
+        plan_logits: Of the global heads.
+        plan: Index of each reply's plan.
+        advantage: Of each reply.
+        experts: The experts' `plan_logits_pl`.
+        per_layer_weight: Weight of the mean of their losses.
+    """
+    opinions = taught(experts, per_layer_weight)
+    own = advantage.unsqueeze(-1) * cross_entropy(plan_logits, plan, reduction="none").unsqueeze(-1)
+    theirs = None
+    if opinions is not None:
+        theirs = advantage.view(-1, 1, 1) * _per_expert(opinions, plan)
+    losses = with_experts(own, theirs, per_layer_weight)
+    return over_known(losses, torch.ones_like(advantage, dtype=torch.bool))
+
+
 def _per_expert(
     logits: Float[Tensor, "batch layers plans"], labels: Int[Tensor, " batch"]
 ) -> Float[Tensor, "batch layers 1"]:

@@ -23,7 +23,7 @@ class EventKind(StrEnum):
     """Numbers by name, such as `train/loss`."""
 
     HIST = "hist"
-    """Counts of values by bin."""
+    """Values of one step by name, one a reply: how they are spread."""
 
     HEATMAP = "heatmap"
     """A grid of numbers, such as the gate's change by time."""

@@ -13,6 +13,7 @@ from metacog.config.run import RunConfig
 from metacog.losses.budget import Spending, budget_need, budget_used
 from metacog.losses.combine import LossName
 from metacog.losses.confidence import confidence_loss
+from metacog.losses.plan import plan_policy_loss
 from metacog.losses.report import LossReport, Tally
 from metacog.model.outputs import LayerOutput
 from metacog.model.scale import BudgetScale
@@ -83,9 +84,39 @@ def _shortest_own_close(group: Group) -> float:
 
 
 def group_reports(
+    groups: Sequence[Group],
+    out: LayerOutput,
+    scale: BudgetScale,
+    config: RunConfig,
+    *,
+    plans: Sequence[str] = (),
+) -> Reports:
+    """Return the losses of the readings of every reply's prompt, confidence at the reply's cap.
+
+    Args:
+        groups: Judged replies.
+        out: The reading of each reply's prompt.
+        scale: Of the layer's budgets.
+        config: Of the run.
+        plans: Names of the plans that were sampled, in the order of the head's outputs; with none
+            the plan head learns nothing here.
+    """
+    reports = _reports(groups, out, scale, config)
+    if plans:
+        named = [plans.index(reply.plan or "") for group in groups for reply in group.replies]
+        reports[LossName.PLAN] = plan_policy_loss(
+            out.plan_logits,
+            torch.tensor(named),
+            torch.cat([group.advantages for group in groups]),
+            experts=out.per_layer["plan_logits_pl"],
+            per_layer_weight=config.metacog.per_layer_weight,
+        )
+    return reports
+
+
+def _reports(
     groups: Sequence[Group], out: LayerOutput, scale: BudgetScale, config: RunConfig
 ) -> Reports:
-    """Return the losses of the readings of every reply's prompt, confidence at the reply's cap."""
     weight = config.metacog.per_layer_weight
     correct = torch.tensor([float(r.correct) for group in groups for r in group.rollouts])
     return {
@@ -140,6 +171,19 @@ def group_tallies(
         "rl/accuracy": Tally.of(right),
         "rl/uncapped_accuracy": Tally.of(right[uncapped]),
         "rl/uncapped_think_tokens": Tally.of(used[uncapped]),
+    }
+
+
+def reply_figures(groups: Sequence[Group]) -> dict[str, list[object]]:
+    """Return what each reply spent and won, group after group, by name; `cap` is None without one."""
+    replies = [reply for group in groups for reply in group.replies]
+    return {
+        "think_len": [reply.budget.used for reply in replies],
+        "cap": [reply.budget.enforced for reply in replies],
+        "budget_source": [reply.budget.source.value for reply in replies],
+        "correct": [r.correct for group in groups for r in group.rollouts],
+        "reward": [value for group in groups for value in group.rewards.tolist()],
+        "advantage": [value for group in groups for value in group.advantages.tolist()],
     }
 
 

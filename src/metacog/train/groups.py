@@ -1,7 +1,7 @@
 """Groups of rollouts: several replies to each prompt, under the budgets that practice compares."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -11,12 +11,13 @@ from torch import Tensor
 
 from metacog.config.objective import PracticeObjective
 from metacog.data.tasks.questions import Question
-from metacog.decode.collect import Rollout, roll_out
+from metacog.decode.collect import Rollout, roll_out, trace_of
 from metacog.decode.engine import Engine
+from metacog.decode.prefixes import prefix_values
 from metacog.decode.settings import engine_settings, request_for
 from metacog.decode.terms import NO_LIMIT
 from metacog.model.bundle import MetacogModel
-from metacog.records import BudgetSource, Generation, Request
+from metacog.records import BudgetSource, CloseReason, Generation, Request
 from metacog.rewards.advantage import GroupReply, group_advantages
 from metacog.rewards.reply import reply_reward
 from metacog.text.render import render
@@ -24,10 +25,56 @@ from metacog.train.gated import prompt_states
 
 
 @dataclass(frozen=True)
+class Closings:
+    """What closing THINK at each line end of a reply is worth, its own end last."""
+
+    cuts: tuple[int, ...]
+    """THINK tokens, rising."""
+    values: tuple[float, ...]
+    """Expected reward."""
+
+
+def closings_of(
+    model: MetacogModel, rollouts: Sequence[Rollout], objective: PracticeObjective, max_tokens: int
+) -> list[Closings | None]:
+    """Return what closing at each line end is worth, for uncapped replies that closed by themselves.
+
+        V_k = P(right | closed after k THINK tokens) - lambda_tokens * (k + A) / B_max + format_reward
+
+    with A the tokens of the right answer. The probability is exact (`decode.prefixes`), at the
+    temperature that serves.
+    """
+    chosen = [
+        row
+        for row, rollout in enumerate(rollouts)
+        if rollout.generation.budget.source is BudgetSource.UNCAPPED
+        and rollout.generation.budget.close_reason is CloseReason.NATURAL
+    ]
+    traces = [trace_of(rollouts[row], model.base) for row in chosen]
+    temperature = model.decoding.sampling.temperature
+    found: list[Closings | None] = [None] * len(rollouts)
+    for row, trace, value in zip(
+        chosen, traces, prefix_values(model, traces, temperature=temperature), strict=True
+    ):
+        right = value.logprob.exp().clamp(0, 1).tolist()
+        spends = [cut + len(trace.answer) for cut in value.cuts]
+        found[row] = Closings(
+            value.cuts[1:],
+            tuple(
+                chance - objective.lambda_tokens * spend / max_tokens + objective.format_reward
+                for chance, spend in zip(right[1:], spends[1:], strict=True)
+            ),
+        )
+    return found
+
+
+@dataclass(frozen=True)
 class Group:
     """The judged replies to one prompt, in the order of their budgets: predicted, uncapped, others."""
 
     rollouts: tuple[Rollout, ...]
+    closings: tuple[Closings | None, ...]
+    """What closing at each line end of an uncapped reply is worth; None for the others."""
     rewards: Float[Tensor, " replies"]
     advantages: Float[Tensor, " replies"]
 
@@ -47,11 +94,18 @@ def cap_of(reply: Generation) -> float:
     return math.inf if reply.budget.enforced is None else float(reply.budget.enforced)
 
 
-def judged(rollouts: Sequence[Rollout], objective: PracticeObjective, *, max_tokens: int) -> Group:
+def judged(
+    rollouts: Sequence[Rollout],
+    closings: Sequence[Closings | None],
+    objective: PracticeObjective,
+    *,
+    max_tokens: int,
+) -> Group:
     """Return the replies to one prompt with their rewards and advantages.
 
     Args:
         rollouts: Two or more.
+        closings: Of each of them.
         objective: Weights of the reward.
         max_tokens: B_max, in tokens.
     """
@@ -70,7 +124,9 @@ def judged(rollouts: Sequence[Rollout], objective: PracticeObjective, *, max_tok
     advantages = group_advantages(
         replies, lambda_tokens=objective.lambda_tokens, max_tokens=max_tokens
     )
-    return Group(tuple(rollouts), torch.tensor([r.reward for r in replies]), advantages)
+    return Group(
+        tuple(rollouts), tuple(closings), torch.tensor([r.reward for r in replies]), advantages
+    )
 
 
 def validated(
@@ -104,6 +160,9 @@ def roll_out_groups(
     log-probabilities are the policy's. Replies under the predicted budget are read again as in
     serving; the others run to their cap.
 
+    Where plans act (`acting_plans`), each reply's plan is sampled from the plan head's
+    distribution, so that what it wins can teach that head.
+
     Args:
         model: The policy, with layer and gate.
         questions: One for each group.
@@ -119,15 +178,12 @@ def roll_out_groups(
     ]
     rng = Random(f"{seed}/{step}/caps")
     requests: list[Request] = []
-    for place, (prompt, predicted) in enumerate(
-        zip(prompts, _predicted(model, prompts), strict=True)
-    ):
+    budgets, plans = _predicted(model, prompts)
+    for place, (prompt, predicted, chances) in enumerate(zip(prompts, budgets, plans, strict=True)):
         first = (step * len(questions) + place) * size
-        budgets = _budgets(predicted, objective, model, rng)
-        requests += [
-            _request(model, prompt, first + turn, budget, seed)
-            for turn, budget in enumerate(budgets)
-        ]
+        for turn, budget in enumerate(_budgets(predicted, objective, model, rng)):
+            plan = _sampled(chances, rng) if acting_plans(model) else None
+            requests.append(_request(model, prompt, first + turn, budget, plan, seed))
     asked = {request.id: questions[(request.id // size) % len(questions)] for request in requests}
     found: dict[int, Rollout] = {}
     for again in (True, False):
@@ -141,10 +197,24 @@ def roll_out_groups(
 
 
 @torch.no_grad()
-def _predicted(model: MetacogModel, prompts: Sequence[tuple[int, ...]]) -> list[float]:
+def _predicted(
+    model: MetacogModel, prompts: Sequence[tuple[int, ...]]
+) -> tuple[list[float], list[dict[str, float]]]:
+    """Return the calibrated budget of each prompt in tokens, and its plans' probabilities."""
     assert model.reader is not None
     reading = model.reader.read(prompt_states(model, prompts), telemetry=False)
-    return reading.budget_tokens.tolist()
+    plans = [dict(zip(model.reader.plans, row, strict=True)) for row in reading.plan.tolist()]
+    return reading.budget_tokens.tolist(), plans
+
+
+def acting_plans(model: MetacogModel) -> bool:
+    """Return whether a plan changes a reply: by its mark, or by scaling the predicted budget."""
+    how = model.decoding.plan
+    return how.inject or any(factor != 1 for factor in how.scale.values())
+
+
+def _sampled(chances: Mapping[str, float], rng: Random) -> str:
+    return rng.choices(list(chances), weights=list(chances.values()))[0]
 
 
 def _budgets(
@@ -163,10 +233,15 @@ def _budgets(
 
 
 def _request(
-    model: MetacogModel, prompt: tuple[int, ...], number: int, budget: int | None, seed: int
+    model: MetacogModel,
+    prompt: tuple[int, ...],
+    number: int,
+    budget: int | None,
+    plan: str | None,
+    seed: int,
 ) -> Request:
     request = request_for(
-        model, prompt, request_id=number, budget=budget, seed=seed, temperature=1.0
+        model, prompt, request_id=number, budget=budget, plan=plan, seed=seed, temperature=1.0
     )
     return replace(request, top_p=1.0, repetition_penalty=1.0)
 

@@ -42,6 +42,8 @@ class StepResult:
     """Tokens or rows processed, for the speed that is logged."""
     tallies: Mapping[str, Tally] = field(default_factory=dict)
     """Figures beside the losses, by event name."""
+    replies: Mapping[str, Sequence[object]] = field(default_factory=dict)
+    """Figures of every reply that was rolled out, by name; logged at each step."""
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -56,6 +58,7 @@ class StepResult:
             {**self.weights, **other.weights},
             self.tokens + other.tokens,
             merged(self.tallies, other.tallies),
+            {**self.replies, **other.replies},
         )
 
 
@@ -108,6 +111,8 @@ def fit(
         norm = _clipped(objective, config.clip, step)
         objective.optimizers.step(factor)
         seen += result.tokens
+        if result.replies:
+            recorder.record(EventKind.HIST, step, result.replies)
         if step % config.eval_interval == 0:
             recorder.record(EventKind.EVAL, step, objective.evaluate())
         is_last = step >= config.steps or objective.is_finished

@@ -25,16 +25,26 @@ from metacog.config.run import RunConfig
 from metacog.data.tasks.questions import Question
 from metacog.decode.collect import Rollout
 from metacog.errors import ConfigError
+from metacog.losses.closing import closing_loss
 from metacog.losses.combine import LossName, combine
 from metacog.losses.policy import policy_loss
+from metacog.losses.report import LossReport
 from metacog.model.adapt import Adapted
 from metacog.model.bundle import MetacogModel
 from metacog.model.outputs import LayerOutput
 from metacog.records import Generation
 from metacog.train.features import Features, extract, joined
 from metacog.train.gated import gate_tallies, gated, prompt_states, reply_batch, reply_logits
-from metacog.train.group_losses import group_reports, group_tallies
-from metacog.train.groups import Group, judged, roll_out_groups, validated
+from metacog.train.group_losses import group_reports, group_tallies, reply_figures
+from metacog.train.groups import (
+    Closings,
+    Group,
+    acting_plans,
+    closings_of,
+    judged,
+    roll_out_groups,
+    validated,
+)
 from metacog.train.layer_losses import (
     LayerLosses,
     Reports,
@@ -77,6 +87,7 @@ class PolicyPart:
     replies: Sequence[Generation]
     advantages: Float[Tensor, " replies"]
     states: Float[Tensor, "replies layers hidden"]
+    closings: Sequence[Closings | None]
 
 
 PracticePart = LayerPart | PolicyPart
@@ -116,7 +127,11 @@ class Practice:
                 f"run.grad_accum), got {len(train)}. Raise data.num_prompts."
             )
         self._train, self._validation = train, validation[:_VALIDATED]
-        self._weights = {**loss_weights(config), LossName.POLICY: config.losses.answer}
+        self._weights = {
+            **loss_weights(config),
+            LossName.POLICY: config.losses.answer,
+            LossName.CLOSING: config.losses.closing,
+        }
         self._losses = LayerLosses(self.layer, config)
         self._replay: deque[Features] = deque(maxlen=objective.replay)
         self._adapted = adapted
@@ -142,25 +157,27 @@ class Practice:
         advantages = torch.cat([group.advantages for group in batch.groups])
         states = batch.states.repeat_interleave(self._objective.group_size, 0)
         order = sorted(range(len(replies)), key=lambda row: len(replies[row].steps))
-        rows = [torch.tensor(order[first : first + size]) for first in range(0, len(order), size)]
-        return [
-            LayerPart(batch),
-            *(
-                PolicyPart([replies[i] for i in some.tolist()], advantages[some], states[some])
-                for some in rows
-            ),
-        ]
+        closings = [closing for group in batch.groups for closing in group.closings]
+        found: list[PracticePart] = [LayerPart(batch)]
+        for first in range(0, len(order), size):
+            rows = order[first : first + size]
+            some = [replies[row] for row in rows]
+            valued = [closings[row] for row in rows]
+            found.append(PolicyPart(some, advantages[rows], states[rows], valued))
+        return found
 
     @torch.no_grad()
     def counts(self, parts: Sequence[PracticePart]) -> Counts:
         """Return the labels of each loss in all parts."""
-        found: dict[LossName, Tensor] = {LossName.POLICY: torch.tensor(0.0)}
+        found = {name: torch.tensor(0.0) for name in (LossName.POLICY, LossName.CLOSING)}
         for part in parts:
             if isinstance(part, LayerPart):
                 found |= {n: report.count for n, report in self._layer_reports(part).items()}
             else:
                 steps = (step for reply in part.replies for step in reply.steps)
                 found[LossName.POLICY] += sum(step.sampled and not step.altered for step in steps)
+                cuts = (len(c.cuts) - 1 for c in part.closings if c is not None)
+                found[LossName.CLOSING] += sum(cuts)
         return found
 
     @contextmanager
@@ -182,10 +199,26 @@ class Practice:
                 part.advantages.repeat_interleave(_lengths(part.replies)),
                 clip_ratio=self._objective.clip_ratio,
             )
-            reports = {LossName.POLICY: report}
+            reports = {LossName.POLICY: report, LossName.CLOSING: self._closing(part, logits)}
             loss = combine(reports, self._weights, counts)
             tallies = gate_tallies(state, batch.thinking)
             yield StepResult(loss, reports, self._weights, len(targets), tallies)
+
+    def _closing(self, part: PolicyPart, logits: Float[Tensor, "tokens vocab"]) -> LossReport:
+        """Return the loss on stopping at the line ends of the part's uncapped replies."""
+        lengths = _lengths(part.replies)
+        starts = (lengths.cumsum(0) - lengths).tolist()
+        width = max(len(c.cuts) if c is not None else 1 for c in part.closings)
+        where = torch.zeros(len(starts), width, dtype=torch.long)
+        value, known = torch.zeros(len(starts), width), torch.zeros(len(starts), width).bool()
+        for row, (start, closing) in enumerate(zip(starts, part.closings, strict=True)):
+            if closing is not None:
+                count = len(closing.cuts)
+                where[row, :count] = start + torch.tensor(closing.cuts)
+                value[row, :count] = torch.tensor(closing.values)
+                known[row, :count] = True
+        closer = self.model.base.tags.think_close[0]
+        return closing_loss(logits[where].log_softmax(-1)[..., closer], value, known)
 
     @torch.no_grad()
     def evaluate(self) -> Mapping[str, float]:
@@ -205,7 +238,13 @@ class Practice:
         rollouts = roll_out_groups(self.model, questions, self._objective, seed=seed, step=number)
         self._remember([group[self._objective.predicted] for group in rollouts], number)
         most = self._config.budget.max_tokens
-        groups = [judged(group, self._objective, max_tokens=most) for group in rollouts]
+        every = [rollout for group in rollouts for rollout in group]
+        closings = closings_of(self.model, every, self._objective, most)
+        size = self._objective.group_size
+        groups = [
+            judged(group, closings[place * size :][:size], self._objective, max_tokens=most)
+            for place, group in enumerate(rollouts)
+        ]
         states = prompt_states(self.model, [group.replies[0].prompt for group in groups])
         return PracticeBatch(groups, states, number)
 
@@ -223,7 +262,8 @@ class Practice:
             **layer_tallies(out, self.layer.scale),
             **group_tallies(part.batch.groups, out.budget),
         }
-        return StepResult(loss, reports, self._weights, 0, tallies)
+        figures = reply_figures(part.batch.groups)
+        return StepResult(loss, reports, self._weights, 0, tallies, figures)
 
     def _read(self, batch: PracticeBatch) -> LayerOutput:
         """Return the reading of every reply's prompt, its confidence at the reply's cap."""
@@ -231,8 +271,10 @@ class Practice:
         return self.layer.read(batch.states.repeat_interleave(self._objective.group_size, 0), caps)
 
     def _layer_reports(self, part: LayerPart) -> Reports:
+        assert self.model.reader is not None
         out = self._read(part.batch)
-        reports = group_reports(part.batch.groups, out, self.layer.scale, self._config)
+        plans = self.model.reader.plans if acting_plans(self.model) else ()
+        reports = group_reports(part.batch.groups, out, self.layer.scale, self._config, plans=plans)
         features = joined(list(self._replay))
         generator = torch.Generator().manual_seed(
             self._config.run.seed * 1_000_003 + part.batch.number
