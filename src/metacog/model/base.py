@@ -14,6 +14,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     Cache,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -40,6 +41,7 @@ _UNREADABLE = (
 )
 """What transformers raises where a file is not what it should be."""
 _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_ATTENTIONS = ("sdpa", "eager")
 
 
 @dataclass(frozen=True)
@@ -156,19 +158,27 @@ class Base:
 def load_base(path: Path, *, precision: str = "fp32", attention: str = "sdpa") -> Base:
     """Load a base from a local directory, without a network call and without running its code.
 
+    Args:
+        path: The directory.
+        precision: Number type of the weights, fp32 or bf16.
+        attention: Attention backend, sdpa or eager.
+
     Raises:
         ModelError: if the directory holds no model, no weights or no left-padded tokenizer, or
-            anything that is refused unread.
+            anything that is refused unread, or one of the choices is none.
     """
+    number_type = number_type_of(precision)
+    if attention not in _ATTENTIONS:
+        raise ModelError(f"Wanted attention to be sdpa or eager, got {attention!r}. Name one.")
     require_harmless(path)
     require_sound_weights(path)
+    tokenizer = load_tokenizer(path)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             path,
             local_files_only=True,
             use_safetensors=True,
-            dtype=_PRECISIONS[precision],
+            dtype=number_type,
             attn_implementation=attention,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are in the loading info, and refused below
@@ -178,10 +188,40 @@ def load_base(path: Path, *, precision: str = "fp32", attention: str = "sdpa") -
     model: PreTrainedModel
     model, info = loaded
     require_all_loaded(info, path)
-    require_bounded_template(tokenizer)
-    require_left_padding(tokenizer)
     model.eval()
     return Base(model, tokenizer, resolve_tags(tokenizer), path, digest_of(path), attention)
+
+
+def load_tokenizer(path: Path, config: PretrainedConfig | None = None) -> PreTrainedTokenizerBase:
+    """Load a tokenizer from a local directory; the caller has looked at the directory's files.
+
+    Args:
+        path: The directory.
+        config: Of the model it goes with, where that lies elsewhere: it decides on the class too.
+
+    Raises:
+        ModelError: if there is none, it pads on the right, or its chat template could run for long.
+    """
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            path, local_files_only=True, config=config
+        )
+    except _UNREADABLE as error:
+        raise ModelError(f"The tokenizer in {path} cannot be read: {error}") from error
+    require_bounded_template(tokenizer)
+    require_left_padding(tokenizer)
+    return tokenizer
+
+
+def number_type_of(precision: str) -> torch.dtype:
+    """Return the number type that a precision names.
+
+    Raises:
+        ModelError: if it is neither fp32 nor bf16.
+    """
+    if precision not in _PRECISIONS:
+        raise ModelError(f"Wanted precision to be fp32 or bf16, got {precision!r}. Name one.")
+    return _PRECISIONS[precision]
 
 
 def require_left_padding(tokenizer: PreTrainedTokenizerBase) -> None:
