@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import (
@@ -21,25 +20,14 @@ from transformers import (
 
 from metacog.errors import ModelError
 from metacog.model.masks import Mask, masks_for
-from metacog.model.refuse import require_harmless
+from metacog.model.refuse import UNREADABLE, require_harmless
+from metacog.model.sizes import require_sizes
 from metacog.model.weights import require_all_loaded, require_sound_weights
 from metacog.text.resolve import ResolvedTags, resolve_tags
 from metacog.text.template import require_bounded_template
 
 _BLOCK_LISTS = ("layers", "h", "blocks", "block")
 _SUBLAYERS = {"mlp": ("mlp", "feed_forward"), "attention": ("self_attn", "attn", "attention")}
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    ArithmeticError,
-    RuntimeError,
-    ImportError,
-    StrictDataclassError,
-)
-"""What transformers raises where a file is not what it should be."""
 _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _ATTENTIONS = ("sdpa", "eager")
 
@@ -171,6 +159,7 @@ def load_base(path: Path, *, precision: str = "fp32", attention: str = "sdpa") -
     if attention not in _ATTENTIONS:
         raise ModelError(f"Wanted attention to be sdpa or eager, got {attention!r}. Name one.")
     require_harmless(path)
+    require_sizes(path)
     require_sound_weights(path)
     tokenizer = load_tokenizer(path)
     try:
@@ -183,7 +172,7 @@ def load_base(path: Path, *, precision: str = "fp32", attention: str = "sdpa") -
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are in the loading info, and refused below
         )
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ModelError(f"The model in {path} cannot be read: {error}") from error
     model: PreTrainedModel
     model, info = loaded
@@ -206,7 +195,7 @@ def load_tokenizer(path: Path, config: PretrainedConfig | None = None) -> PreTra
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             path, local_files_only=True, config=config
         )
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ModelError(f"The tokenizer in {path} cannot be read: {error}") from error
     require_bounded_template(tokenizer)
     require_left_padding(tokenizer)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import __version__ as transformers_version
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -15,6 +16,18 @@ from metacog.errors import ModelError
 from metacog.model.places import ADAPTER_NAME
 
 CONFIG_NAME = "config.json"
+UNREADABLE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    ImportError,
+    StrictDataclassError,
+)
+"""What transformers raises where a file is not what it should be."""
 
 _RUNS_CODE = frozenset(
     {
