@@ -132,7 +132,7 @@ class Imitation:
             **layer_metrics(reading, self.layer.scale),
             **spending_metrics(reading.budget.detach(), kept),
         }
-        with gated(self.model, reading, laid_out.thinking) as state:
+        with gated(self.model, reading, laid_out.gated) as state:
             answer = answer_loss(*reply_logits(self.model, laid_out))
             reports = {LossName.ANSWER: answer, **self._head_reports(batch, reading)}
             yield reports, {**metrics, **gate_metrics(state, laid_out.thinking)}
