@@ -102,10 +102,10 @@ def test_a_header_that_lies(hostile: Path, lie: str) -> None:
 )
 def test_settings_that_cost_time_or_memory(hostile: Path, settings: dict[str, object]) -> None:
     rewrite(hostile, **settings)
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(ModelError, match="hostile"):
         load_adapted(hostile)
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
 
 
 def test_weights_of_whole_numbers(hostile: Path) -> None:
