@@ -87,7 +87,7 @@ def test_a_padded_batch_under_teacher_forcing_has_the_engines_coverage(
     assert batch.thinking.sum(1).tolist() == [len(reply.think) for reply in replies]
     with (
         torch.no_grad(),
-        gated(tiny_model, read_prompts(tiny_model, batch.prompts), batch.thinking) as state,
+        gated(tiny_model, read_prompts(tiny_model, batch.prompts), batch.gated) as state,
     ):
         reply_logits(tiny_model, batch)
         assert state is not None

@@ -88,7 +88,7 @@ def engine_logits(
 def forced_logits(model: MetacogModel, replies: Sequence[Generation]) -> list[Tensor]:
     """The logits before each token of whole replies, in one pass without a cache."""
     batch = reply_batch(replies, model.base.pad_id)
-    with gated(model, read_prompts(model, batch.prompts), batch.thinking):
+    with gated(model, read_prompts(model, batch.prompts), batch.gated):
         logits, _, _ = reply_logits(model, batch)
     return list(logits.split([len(reply.steps) for reply in replies]))
 

@@ -71,7 +71,7 @@ def test_gradients_reach_chosen_tokens_alone(
     batch = reply_batch(replies, tiny_model.base.pad_id)
     with (
         torch.no_grad(),
-        gated(tiny_model, read_prompts(tiny_model, batch.prompts), batch.thinking),
+        gated(tiny_model, read_prompts(tiny_model, batch.prompts), batch.gated),
     ):
         logits, tokens, trained = reply_logits(tiny_model, batch)
     assert tokens.tolist() == [step.token for step in steps]
@@ -90,7 +90,7 @@ def test_the_loss_is_the_mean_over_chosen_tokens(
     batch = reply_batch(replies, tiny_model.base.pad_id)
     with (
         torch.no_grad(),
-        gated(tiny_model, read_prompts(tiny_model, batch.prompts), batch.thinking),
+        gated(tiny_model, read_prompts(tiny_model, batch.prompts), batch.gated),
     ):
         report = answer_loss(*reply_logits(tiny_model, batch))
     logprobs = torch.tensor([step.logprob for step in steps])

@@ -54,7 +54,7 @@ def lm_backward(model: MetacogModel, replies: list[Generation], shift: float = 0
     """Take the LM loss's gradients everywhere, with g moved by `shift`."""
     batch = reply_batch(replies, model.base.pad_id)
     reading = read_prompts(model, batch.prompts)
-    with gated(model, replace(reading, g=reading.g + shift), batch.thinking):
+    with gated(model, replace(reading, g=reading.g + shift), batch.gated):
         answer_loss(*reply_logits(model, batch)).mean().backward()
 
 

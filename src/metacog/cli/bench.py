@@ -5,12 +5,16 @@ from typing import Annotated, Any
 
 import typer
 
+from metacog.cli.options import BaseName, LayerPath
+
 app = typer.Typer(help="Measure speed, side by side with a peer.", no_args_is_help=True)
 
 
 @app.command(name="decode")
 def decode(
     model: Annotated[str, typer.Argument(help="Bundled name, or directory of a model.")] = "nano",
+    layer: LayerPath = None,
+    base: BaseName = None,
     prompts: Annotated[
         int, typer.Option(min=1, help="Prompts of the mixed-length workload.")
     ] = 512,
@@ -34,7 +38,7 @@ def decode(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    loaded = load_model(model)
+    loaded = load_model(model, layer=layer, base_path=base)
     found: dict[str, Any] = {
         "model": model,
         "prompts": prompts,

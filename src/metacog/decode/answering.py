@@ -141,23 +141,28 @@ def load(
     name: str | Path,
     *,
     layer: str | Path | None = None,
+    base_path: str | Path | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
     attention: Literal["sdpa", "eager"] = "sdpa",
 ) -> ThinkingModel:
     """Load a model with the layer that goes with it, without a network call.
 
     Args:
-        name: A bundled name (`nano`), or the directory of a model, a run or a base.
+        name: A bundled name (`nano`), or the directory of a model, a run, a base or an adapter.
         layer: Directory of another layer for it.
+        base_path: Name or directory of the base of an adapter; by default the one it names.
         precision: Of the base's weights; the layer computes in fp32 always.
         attention: Attention backend.
 
     Raises:
-        ModelError: If there is no such model, or it cannot be read.
+        ModelError: If there is no such model, it cannot be read, or `precision` or `attention` is
+            none of those above.
         CheckpointError: If the layer is damaged or belongs to another base.
     """
     directory = None if layer is None else Path(layer)
-    found = load_model(name, layer=directory, precision=precision, attention=attention)
+    found = load_model(
+        name, layer=directory, base_path=base_path, precision=precision, attention=attention
+    )
     return ThinkingModel(found)
 
 

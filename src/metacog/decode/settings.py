@@ -6,10 +6,12 @@ from metacog.decode.engine import EngineSettings
 from metacog.decode.modulation import Modulation
 from metacog.decode.opening import OpeningSettings
 from metacog.decode.rereading import RereadSettings
-from metacog.errors import InputError
+from metacog.errors import InputError, ModelError
 from metacog.model.bundle import MetacogModel
 from metacog.records import Request
 from metacog.text.tags import plan_mark
+
+_SEEDS = 2**63
 
 
 def engine_settings(
@@ -92,8 +94,17 @@ def request_for(
     """Return a request whose sampling and limits are the model's own.
 
     Raises:
-        InputError: If the prompt leaves no room for a closer and an answer in the model's context.
+        InputError: If the prompt leaves no room for a closer and an answer in the model's context,
+            or the seed is beyond 64 bits.
+        ModelError: If the prompt holds a token that the model has no embedding for.
     """
+    if not -_SEEDS <= seed < _SEEDS:
+        raise InputError(f"Wanted a seed of at most 64 bits, got {seed}. Name a smaller one.")
+    if max(prompt) >= model.base.vocabulary:
+        raise ModelError(
+            f"The tokenizer of {model.base.path} writes the id {max(prompt)}, but the model has "
+            f"embeddings for {model.base.vocabulary} tokens. Resize its embeddings and save it again."
+        )
     how = model.decoding
     reserve = how.budget.answer_reserve
     room, close = model.base.context - len(prompt), len(model.base.tags.think_close)

@@ -7,39 +7,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     Cache,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from metacog.errors import ModelError
 from metacog.model.masks import Mask, masks_for
-from metacog.model.refuse import require_harmless
+from metacog.model.refuse import UNREADABLE, require_harmless
+from metacog.model.sizes import require_sizes
 from metacog.model.weights import require_all_loaded, require_sound_weights
 from metacog.text.resolve import ResolvedTags, resolve_tags
 from metacog.text.template import require_bounded_template
 
 _BLOCK_LISTS = ("layers", "h", "blocks", "block")
 _SUBLAYERS = {"mlp": ("mlp", "feed_forward"), "attention": ("self_attn", "attn", "attention")}
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    ArithmeticError,
-    RuntimeError,
-    ImportError,
-    StrictDataclassError,
-)
-"""What transformers raises where a file is not what it should be."""
 _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_ATTENTIONS = ("sdpa", "eager")
 
 
 @dataclass(frozen=True)
@@ -156,32 +146,71 @@ class Base:
 def load_base(path: Path, *, precision: str = "fp32", attention: str = "sdpa") -> Base:
     """Load a base from a local directory, without a network call and without running its code.
 
+    Args:
+        path: The directory.
+        precision: Number type of the weights, fp32 or bf16.
+        attention: Attention backend, sdpa or eager.
+
     Raises:
         ModelError: if the directory holds no model, no weights or no left-padded tokenizer, or
-            anything that is refused unread.
+            anything that is refused unread, or one of the choices is none.
     """
+    number_type = number_type_of(precision)
+    if attention not in _ATTENTIONS:
+        raise ModelError(f"Wanted attention to be sdpa or eager, got {attention!r}. Name one.")
     require_harmless(path)
+    require_sizes(path)
     require_sound_weights(path)
+    tokenizer = load_tokenizer(path)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             path,
             local_files_only=True,
             use_safetensors=True,
-            dtype=_PRECISIONS[precision],
+            dtype=number_type,
             attn_implementation=attention,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are in the loading info, and refused below
         )
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ModelError(f"The model in {path} cannot be read: {error}") from error
     model: PreTrainedModel
     model, info = loaded
     require_all_loaded(info, path)
-    require_bounded_template(tokenizer)
-    require_left_padding(tokenizer)
     model.eval()
     return Base(model, tokenizer, resolve_tags(tokenizer), path, digest_of(path), attention)
+
+
+def load_tokenizer(path: Path, config: PretrainedConfig | None = None) -> PreTrainedTokenizerBase:
+    """Load a tokenizer from a local directory; the caller has looked at the directory's files.
+
+    Args:
+        path: The directory.
+        config: Of the model it goes with, where that lies elsewhere: it decides on the class too.
+
+    Raises:
+        ModelError: if there is none, it pads on the right, or its chat template could run for long.
+    """
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            path, local_files_only=True, config=config
+        )
+    except UNREADABLE as error:
+        raise ModelError(f"The tokenizer in {path} cannot be read: {error}") from error
+    require_bounded_template(tokenizer)
+    require_left_padding(tokenizer)
+    return tokenizer
+
+
+def number_type_of(precision: str) -> torch.dtype:
+    """Return the number type that a precision names.
+
+    Raises:
+        ModelError: if it is neither fp32 nor bf16.
+    """
+    if precision not in _PRECISIONS:
+        raise ModelError(f"Wanted precision to be fp32 or bf16, got {precision!r}. Name one.")
+    return _PRECISIONS[precision]
 
 
 def require_left_padding(tokenizer: PreTrainedTokenizerBase) -> None:

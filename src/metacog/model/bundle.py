@@ -128,7 +128,10 @@ def load_model(
     model = MetacogModel(base, decoding=_decoding(directory, place.base))
     if not (directory / CARD_NAME).is_file():
         if layer is not None:
-            raise ModelError(f"Wanted a saved layer in {layer}, found no {CARD_NAME}.")
+            raise ModelError(
+                f"Wanted a saved layer in {layer}, found no {CARD_NAME} there. Name a directory that "
+                "a run saved, such as runs/layer/final."
+            )
         return model
     settings = read_card(directory).modules.get(_GATE)
     gate = FeedbackGate(GateShape.model_validate(settings)) if settings is not None else None

@@ -41,7 +41,8 @@ def resolve_model(name: str) -> Place:
     if name in BUNDLED:
         return Place(BUNDLED[name], BUNDLED[name])
     raise ModelError(
-        f"Wanted a bundled model ({', '.join(BUNDLED)}) or an existing directory, got {name!r}."
+        f"Wanted a bundled model ({', '.join(BUNDLED)}) or an existing directory, got {name!r}. "
+        "Nothing is fetched: put the model into a directory and name that."
     )
 
 

@@ -8,12 +8,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import __version__ as transformers_version
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from metacog.errors import ModelError
+from metacog.model.places import ADAPTER_NAME
 
 CONFIG_NAME = "config.json"
+UNREADABLE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    ImportError,
+    StrictDataclassError,
+)
+"""What transformers raises where a file is not what it should be."""
 
 _RUNS_CODE = frozenset(
     {
@@ -32,7 +46,12 @@ _IMPLEMENTATIONS = frozenset(
 
 _UNSAFE_WEIGHTS = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".msgpack", ".h5", ".gguf")
 _MEGABYTE = 2**20
-_MOST_BYTES = {".json": 4 * _MEGABYTE, ".jinja": 100_000}
+_MOST_BYTES = {
+    ".json": 4 * _MEGABYTE,
+    ".jinja": 100_000,
+    ".txt": 32 * _MEGABYTE,
+    ".model": 32 * _MEGABYTE,
+}
 _MOST_BYTES_OF = {
     "tokenizer.json": 128 * _MEGABYTE,
     "vocab.json": 32 * _MEGABYTE,
@@ -47,6 +66,21 @@ def require_harmless(directory: Path) -> None:
         ModelError: naming the file or key.
     """
     _require_base(directory)
+    if (directory / ADAPTER_NAME).exists():
+        raise ModelError(
+            f"Wanted a base alone in {directory}, found an adapter beside it. Merge it into "
+            "the base and save that, or put the adapter into a directory of its own."
+        )
+    require_plain_files(directory)
+    _require_known(directory / CONFIG_NAME)
+
+
+def require_plain_files(directory: Path) -> None:
+    """Refuse links that leave a directory, code, files that fill memory, and keys that name code.
+
+    Raises:
+        ModelError: naming the file or key.
+    """
     for entry in _entries(directory):
         _require_inside(entry, directory)
         if entry.suffix == ".py":
@@ -54,17 +88,11 @@ def require_harmless(directory: Path) -> None:
                 f"Wanted a model directory without code, found {entry}. Code that comes with a "
                 "model never runs: remove the file, or use a base that transformers itself knows."
             )
-        if entry.name == "adapter_config.json":
-            raise ModelError(
-                f"Wanted a base alone in {directory}, found an adapter beside it. Merge it into "
-                "the base and save that, or put the adapter into a directory of its own."
-            )
         _require_small(entry)
     for file in sorted(directory.glob("*.json")):
         found = read_json(file)
         if "config" in file.name:
             _require_no_code(found, file)
-    _require_known(directory / CONFIG_NAME)
 
 
 def read_json(file: Path) -> Any:

@@ -23,19 +23,41 @@ def require_sound_weights(directory: Path) -> None:
     Raises:
         ModelError: naming the file, and the tensor where there is one.
     """
-    for file in _files(directory):
-        try:
-            # Opening checks the header: its length, and that tensors fill the file without overlap.
-            with safe_open(file, framework="pt") as tensors:
-                faults = [_fault_of(n, tensors.get_tensor(n)) for n in tensors.keys()]  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            raise ModelError(f"Wanted tensors in {file}, but {error}. {_AGAIN}") from error
-        broken = [fault for fault in faults if fault is not None]
-        if broken:
-            raise ModelError(
-                f"Wanted finite floating-point weights in {file}, got {_some(broken)}. "
-                "Use weights from before training diverged or was quantized."
-            )
+    for file in weight_files(directory):
+        require_sound_file(file)
+
+
+def require_sound_file(file: Path) -> None:
+    """Refuse one file of weights that lies about itself or holds numbers that are none.
+
+    Raises:
+        ModelError: naming the file, and the tensor where there is one.
+    """
+    try:
+        # Opening checks the header: its length, and that tensors fill the file without overlap.
+        with safe_open(file, framework="pt") as tensors:
+            faults = [_fault_of(n, tensors.get_tensor(n)) for n in tensors.keys()]  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"Wanted tensors in {file}, but {error}. {_AGAIN}") from error
+    broken = [fault for fault in faults if fault is not None]
+    if broken:
+        raise ModelError(
+            f"Wanted finite floating-point weights in {file}, got {_some(broken)}. "
+            "Use weights from before training diverged or was quantized."
+        )
+
+
+def shapes_in(file: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every tensor of a file, from its header alone.
+
+    Raises:
+        ModelError: if the header cannot be read.
+    """
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            return {n: tuple(tensors.get_slice(n).get_shape()) for n in tensors.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"Wanted tensors in {file}, but {error}. {_AGAIN}") from error
 
 
 def require_all_loaded(info: Mapping[str, Any], directory: Path) -> None:
@@ -62,8 +84,12 @@ def require_all_loaded(info: Mapping[str, Any], directory: Path) -> None:
         )
 
 
-def _files(directory: Path) -> list[Path]:
-    """Return the files that transformers will read."""
+def weight_files(directory: Path) -> list[Path]:
+    """Return the files that transformers will read.
+
+    Raises:
+        ModelError: if there are none, or an index names what does not lie beside it.
+    """
     if (directory / _WHOLE).is_file():
         return [directory / _WHOLE]
     index = directory / _INDEX

@@ -13,6 +13,7 @@ from jinja2.exceptions import SecurityError
 from transformers import PreTrainedTokenizerBase
 
 from metacog.errors import InputError, ModelError
+from metacog.text.limits import bounded_rendering
 from metacog.text.resolve import resolve_tag
 from metacog.text.tags import THINK
 
@@ -31,7 +32,7 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, s
         InputError: If there is no message, the last one is blank, one has a role or a key that
             templates don't know, or a control token in one cannot be told from text.
         ModelError: If the tokenizer pads on the right, has no chat template, or one that tries
-            what a template may not.
+            what a template may not or runs on.
     """
     _check_tokenizer(tokenizer)
     _check_messages(messages)
@@ -60,10 +61,12 @@ def _apply(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, s
         {key: value if key == "role" else _unfolded(value, control) for key, value in m.items()}
         for m in messages
     ]
+    given = sum(len(value) for message in plain for value in message.values())
     try:
-        ids = guarded.apply_chat_template(
-            plain, add_generation_prompt=True, return_dict=False, sanitize_control_tokens=True
-        )
+        with bounded_rendering(tokenizer.name_or_path, given):
+            ids = guarded.apply_chat_template(
+                plain, add_generation_prompt=True, return_dict=False, sanitize_control_tokens=True
+            )
     except SecurityError as error:
         raise ModelError(
             f"Wanted a chat template that renders messages, but that of {tokenizer.name_or_path!r} "

@@ -4,6 +4,7 @@ transformers renders them in jinja's sandbox, which keeps them from Python's att
 `range` above 100,000, but bounds neither time nor memory. So the source is looked at, before it runs.
 """
 
+import re
 from functools import lru_cache
 
 from jinja2 import Environment, TemplateSyntaxError, nodes
@@ -16,6 +17,7 @@ from metacog.errors import ModelError
 _MOST_BYTES = 100_000
 _LARGEST_NUMBER = 100_000
 _LARGEST_FACTOR = 1_000
+_WIDE_FORMAT = re.compile(r"%[^%a-zA-Z]*\d{5}|\{[^{}]*:[^{}]*\d{5}")
 
 
 class _Generation(Extension):
@@ -32,9 +34,10 @@ class _Generation(Extension):
 def require_bounded_template(tokenizer: PreTrainedTokenizerBase) -> None:
     """Refuse a tokenizer whose chat template could hang or fill memory.
 
-    This reads the source, so it cannot catch all: what a macro does when it is called inside a loop
-    or calls itself, loops inside loops over long lists, text that a loop doubles with each turn, and
-    numbers spelled as text, such as `'%999999999d'`, still pass.
+    This reads the source, so it cannot catch all. Macros, loops over lists and text that doubles are
+    counted while they run (`text.limits`). What still passes both: one filter that makes much of
+    little, such as `replace` of every letter by a long text, and text that grows inside a namespace
+    or a macro's own list.
 
     Raises:
         ModelError: naming the line and what stands there.
@@ -84,6 +87,8 @@ def _number_fault(tree: nodes.Template) -> str | None:
     for constant in tree.find_all(nodes.Const):
         if isinstance(constant.value, int | float) and constant.value > _LARGEST_NUMBER:
             return f"holds a number above {_LARGEST_NUMBER} in line {constant.lineno}"
+        if isinstance(constant.value, str) and _WIDE_FORMAT.search(constant.value):
+            return f"formats with a width of five digits or more in line {constant.lineno}"
     for operation in tree.find_all((nodes.Pow, nodes.Mul)):
         if isinstance(operation, nodes.Pow) or not _is_small(operation):
             return (

@@ -130,6 +130,6 @@ class GateTraining:
     ) -> Iterator[tuple[LossReport, dict[str, Tally]]]:
         batch = reply_batch(replies, self.model.base.pad_id)
         reading = read_prompts(self.model, batch.prompts)
-        with gated(self.model, reading, batch.thinking) as state:
+        with gated(self.model, reading, batch.gated) as state:
             report = answer_loss(*reply_logits(self.model, batch))
             yield report, gate_tallies(state, batch.thinking)

@@ -1,13 +1,14 @@
 """A reply under teacher forcing with the gate in place, exactly as serving would run it.
 
 The prompt is read first, by itself: it gives g, and g gives gamma. Then prompt and reply pass
-together with the gate on the reply's THINK tokens. The prompt's own tokens are not gated, so this
+together with the gate on the tokens that the engine gates. The prompt's own are not among them, so this
 equals continuing from the prompt's cache, also where activation checkpointing keeps no cache.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,7 +21,7 @@ from metacog.model.bundle import MetacogModel
 from metacog.model.gate import GateState, gate
 from metacog.model.outputs import LayerOutput
 from metacog.model.taps import taps
-from metacog.records import Generation, Segment
+from metacog.records import CloseReason, Generation, Segment
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class ReplyBatch:
     valid: Bool[Tensor, "batch seq"]
     thinking: Bool[Tensor, "batch seq"]
     """Tokens strictly between opener and closer."""
+    gated: Bool[Tensor, "batch seq"]
+    """Tokens that the engine's gate acted on: THINK, and what of a closer it could not know yet."""
     trained: Bool[Tensor, "batch seq"]
     """Reply tokens that the model sampled from logits that nobody changed."""
 
@@ -40,12 +43,29 @@ def reply_batch(replies: Sequence[Generation], pad: int) -> ReplyBatch:
     """Lay replies out for teacher forcing."""
     rows = [(*r.prompt, *(step.token for step in r.steps)) for r in replies]
     ids, valid = left_padded_ids(rows, pad)
-    thinking, trained = torch.zeros_like(valid), torch.zeros_like(valid)
+    thinking, trained, acted = (torch.zeros_like(valid) for _ in range(3))
     for row, reply in enumerate(replies):
         start = ids.shape[1] - len(reply.steps)
         thinking[row, start:] = torch.tensor([s.segment is Segment.THINK for s in reply.steps])
         trained[row, start:] = torch.tensor([s.sampled and not s.altered for s in reply.steps])
-    return ReplyBatch(tuple(r.prompt for r in replies), ids, valid, thinking, trained)
+        acted[row, start:] = torch.tensor(_gated_steps(reply))
+    return ReplyBatch(tuple(r.prompt for r in replies), ids, valid, thinking, acted, trained)
+
+
+def _gated_steps(reply: Generation) -> list[bool]:
+    """Return which of a reply's tokens the engine took for THINK when they came.
+
+    A closer of several ids is known only when it is whole, or when it is forced. So those that came
+    by themselves were gated: all but the last where THINK closed itself, whether the last completed
+    the closer or stood for an end of reply; all of them where a limit forced the rest.
+    """
+    segments = [step.segment for step in reply.steps]
+    first = segments.count(Segment.THINK)
+    closer = [step for step in reply.steps if step.segment is Segment.CLOSE]
+    came = len(list(takewhile(lambda step: step.sampled, closer)))
+    if reply.budget.close_reason in {CloseReason.NATURAL, None} or came == len(closer):
+        came = max(0, came - 1)
+    return [index < first + came for index in range(len(segments))]
 
 
 def read_prompts(model: MetacogModel, prompts: Sequence[tuple[int, ...]]) -> LayerOutput:
@@ -67,16 +87,22 @@ def prompt_states(
 
 @contextmanager
 def gated(
-    model: MetacogModel, reading: LayerOutput, thinking: Bool[Tensor, "batch seq"]
+    model: MetacogModel, reading: LayerOutput, acted: Bool[Tensor, "batch seq"]
 ) -> Iterator[GateState | None]:
-    """Keep the gate in place, through forward and backward pass, where the model has one."""
+    """Keep the gate in place, through forward and backward pass, where the model has one.
+
+    Args:
+        model: The model; without a gate nothing is done.
+        reading: Of the prompts; gives gamma.
+        acted: The tokens it acts on, `ReplyBatch.gated`.
+    """
     if model.gate is None:
         yield None
         return
     shape = model.gate.shape
     module = gated_module(model.base.blocks[shape.layer], shape.site)
     with gate(module, model.gate) as state:
-        state.set(model.gate.gamma(reading.g, reading.plan_logits, reading.conf_raw), thinking)
+        state.set(model.gate.gamma(reading.g, reading.plan_logits, reading.conf_raw), acted)
         yield state
 
 

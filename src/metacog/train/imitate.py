@@ -162,7 +162,7 @@ class Imitation:
             **layer_tallies(reading, self.layer.scale),
             **spending_tallies(reading.budget, kept),
         }
-        with gated(self.model, reading, laid_out.thinking) as state:
+        with gated(self.model, reading, laid_out.gated) as state:
             answer = answer_loss(*reply_logits(self.model, laid_out))
             reports = {LossName.ANSWER: answer, **self._head_reports(part, reading)}
             yield reports, {**tallies, **gate_tallies(state, laid_out.thinking)}

@@ -189,7 +189,7 @@ class Practice:
             return
         reading = self.layer.read(part.states, telemetry=False)
         batch = reply_batch(part.replies, self.model.base.pad_id)
-        with gated(self.model, reading, batch.thinking) as state:
+        with gated(self.model, reading, batch.gated) as state:
             logits, targets, trained = reply_logits(self.model, batch)
             report = policy_loss(
                 logits,

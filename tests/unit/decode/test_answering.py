@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM
 import metacog
 from metacog import ThinkingModel, load
 from metacog.errors import InputError, ModelError, RunError
+from metacog.model.bundle import load_model
 from metacog.records import CloseReason
 
 QUESTIONS = [
@@ -89,3 +90,21 @@ def test_the_face_is_imported_only_when_asked_for() -> None:
     assert {"load", "ThinkingModel", "Reply", "BudgetProcessor"} < set(metacog.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         metacog.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"precision": "fp16"}, "precision to be fp32 or bf16, got 'fp16'"),
+        ({"attention": "flash"}, "attention to be sdpa or eager, got 'flash'"),
+        ({"base_path": "nano"}, "Wanted an adapter .* base nano, got the whole model"),
+    ],
+)
+def test_a_choice_that_is_none_is_refused(
+    tiny_directory: Path, choice: dict[str, str], message: str
+) -> None:
+    with pytest.raises(ModelError, match=message):
+        load_model(tiny_directory, **choice)
+    if "base_path" in choice:
+        with pytest.raises(ModelError, match=message):
+            load(tiny_directory, base_path=choice["base_path"])

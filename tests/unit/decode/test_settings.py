@@ -15,6 +15,7 @@ from metacog.decode.modulation import Modulation
 from metacog.decode.opening import OpeningSettings
 from metacog.decode.rereading import RereadSettings
 from metacog.decode.settings import engine_settings, request_for
+from metacog.errors import InputError, ModelError
 from metacog.model.bundle import MetacogModel
 
 HOW = DecodingConfig(
@@ -101,3 +102,17 @@ def test_a_long_prompt_leaves_what_the_context_holds(tiny_model: MetacogModel) -
     saved = MetacogModel(tiny_model.base, tiny_model.reader, tiny_model.gate, HOW)
     request = request_for(saved, (1,) * 1000)
     assert request.max_new_tokens == 1024 - 1000
+
+
+@pytest.mark.parametrize("seed", [2**63, -(2**63) - 1, 10**30])
+def test_a_seed_beyond_64_bits_is_refused(tiny_model: MetacogModel, seed: int) -> None:
+    with pytest.raises(InputError, match="seed of at most 64 bits"):
+        request_for(tiny_model, (5, 6), seed=seed)
+    assert request_for(tiny_model, (5, 6), seed=2**63 - 1).seed == 2**63 - 1
+
+
+def test_a_token_without_an_embedding_is_refused(tiny_model: MetacogModel) -> None:
+    rows = tiny_model.base.vocabulary
+    assert request_for(tiny_model, (5, rows - 1)).prompt == (5, rows - 1)
+    with pytest.raises(ModelError, match=f"writes the id {rows}, .* embeddings for {rows} tokens"):
+        request_for(tiny_model, (5, rows))

@@ -5,13 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -22,6 +21,7 @@ from metacog.model.bundle import MetacogModel, load_model
 from metacog.model.places import ADAPTER_NAME
 from metacog.model.step import is_llama_shaped
 from metacog.train.checks import refuse_unused
+from tests.adapters import peft_model, rewrite, save_adapter
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 """What PEFT itself does when the tests call it."""
@@ -45,40 +45,17 @@ MakeAdapter = Callable[..., Path]
 
 @pytest.fixture
 def make_adapter(tiny_directory: Path, tmp_path: Path) -> MakeAdapter:
-    """Save an adapter with random weights that names a base, and PEFT's own logits beside it."""
+    """Save an adapter with random weights that names a base."""
 
-    def make(base: str | None, *, targets: Iterable[str] = ("q_proj", "down_proj"), **more: object):
-        path = tmp_path / "adapter"
-        model = AutoModelForCausalLM.from_pretrained(tiny_directory, local_files_only=True)
-        wanted = LoraConfig(r=4, lora_alpha=12, target_modules=list(targets), **more)
-        wrapped = get_peft_model(model, wanted)
-        torch.manual_seed(2)
-        with torch.no_grad():
-            for name, parameter in wrapped.named_parameters():
-                if "lora_" in name or "modules_to_save" in name:
-                    parameter.normal_(std=0.2)
-        wrapped.save_pretrained(path, save_embedding_layers=False)
-        rewrite(path, base_model_name_or_path=base)
-        return path
+    def make(base: str | None, **more: object) -> Path:
+        return save_adapter(tiny_directory, tmp_path / "adapter", name=base, **more)
 
     return make
-
-
-def rewrite(adapter: Path, **changes: object) -> None:
-    """Change settings of a saved adapter."""
-    file = adapter / ADAPTER_NAME
-    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}), encoding="utf-8")
 
 
 def logits(model: torch.nn.Module) -> torch.Tensor:
     with torch.no_grad():
         return model(input_ids=IDS).logits
-
-
-def peft_logits(base: Path, adapter: Path) -> torch.Tensor:
-    """What PEFT itself says with the adapter beside the base's weights, not in them."""
-    model = AutoModelForCausalLM.from_pretrained(base, local_files_only=True)
-    return logits(PeftModel.from_pretrained(model, str(adapter)).eval())
 
 
 @pytest.mark.parametrize(
@@ -91,7 +68,7 @@ def test_the_merged_model_says_what_pefts_own_says(
 ) -> None:
     adapter = make_adapter(None, **kind)
     found = load_model(adapter, base_path=tiny_directory).base
-    wanted = peft_logits(tiny_directory, adapter)
+    wanted = logits(peft_model(tiny_directory, adapter))
     torch.testing.assert_close(logits(found.model), wanted, atol=1e-5, rtol=0)
     assert not torch.allclose(wanted, logits(load_model(tiny_directory).base.model), atol=0.1)
 
@@ -264,7 +241,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "torn weights": (
         lambda a: (a / WEIGHTS_NAME).write_bytes((a / WEIGHTS_NAME).read_bytes()[:100]),
-        rf"weights in .*{WEIGHTS_NAME}, but .*damaged",
+        rf"Wanted tensors in .*{WEIGHTS_NAME}, but .*damaged",
     ),
     "one tensor gone": (
         lambda a: change_weights(a, lambda t: t.pop(LORA_A)),
@@ -280,7 +257,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "not finite": (
         lambda a: change_weights(a, lambda t: t[LORA_A].fill_(torch.nan)),
-        rf"{WEIGHTS_NAME} do not fit .*lora_A\.weight is not finite",
+        rf"{WEIGHTS_NAME}, got NaN or infinity in .*lora_A\.weight",
     ),
     "wrong rank": (lambda a: rewrite(a, r=5), r"lora_A\.weight wanted \(5, 32\), got \(4, 32\)"),
     "no rank": (lambda a: rewrite(a, r=0), rf"{ADAPTER_NAME} do not fit"),
@@ -296,7 +273,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no JSON": (
         lambda a: (a / ADAPTER_NAME).write_text("{"),
-        rf"(?s)settings in .*{ADAPTER_NAME}, but",
+        rf"Wanted JSON in .*{ADAPTER_NAME}, but",
     ),
     "no method": (
         lambda a: (a / ADAPTER_NAME).write_text("{}"),
@@ -320,7 +297,7 @@ def test_a_damaged_adapter_names_the_file(
 def test_one_use_of_a_shared_embedding_cannot_be_adapted(
     make_adapter: MakeAdapter, tiny_directory: Path
 ) -> None:
-    adapter = make_adapter(str(tiny_directory), targets=("q_proj", "lm_head"))
+    adapter = make_adapter(str(tiny_directory), target_modules=["q_proj", "lm_head"])
     with pytest.raises(ModelError, match="changes one use of an embedding"):
         load_model(adapter)
 

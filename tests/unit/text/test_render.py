@@ -6,6 +6,7 @@ from copy import copy
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from metacog.errors import InputError, ModelError
@@ -65,6 +66,18 @@ def harmless(tokenizer: PreTrainedTokenizerFast, messages: list[dict[str, str]])
 @settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_what_is_typed_is_never_control(name: str, data: st.DataObject) -> None:
+    typed_is_text(name, data)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TOKENIZERS)
+@settings(max_examples=5_000, deadline=None)
+@given(st.data())
+def test_ten_thousand_times(name: str, data: st.DataObject) -> None:
+    typed_is_text(name, data)
+
+
+def typed_is_text(name: str, data: st.DataObject) -> None:
     tokenizer = TOKENIZERS[name]
     messages = [
         {"role": "system", "content": data.draw(contents(name))},
@@ -162,3 +175,17 @@ def test_tokenizers_that_cannot_render_are_refused() -> None:
     tokenizer.chat_template = None
     with pytest.raises(ModelError, match="chat template"):
         render(tokenizer, [{"role": "user", "content": "x"}])
+
+
+def test_a_beginning_that_the_template_writes_stands_once() -> None:
+    """Also where the tokenizer would put one before every text by itself."""
+    tokenizer = foreign(added=ADDED)
+    begin = tokenizer.convert_tokens_to_ids("<|system|>")
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|system|> $A", special_tokens=[("<|system|>", begin)]
+    )
+    tokenizer.chat_template = "<|system|>" + str(FOREIGN.chat_template)
+    assert tokenizer.encode("Hi")[0] == begin
+    ids = render(tokenizer, [{"role": "user", "content": "Hi"}])
+    assert ids.count(begin) == 1
+    assert begin not in resolve_tag(tokenizer, THINK).close

@@ -5,14 +5,19 @@ from statistics import fmean
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
 from torch import Tensor
 
 from metacog.decode.engine import Engine
+from metacog.decode.terms import segments_of
 from metacog.losses.report import means
 from metacog.model.bundle import MetacogModel
 from metacog.model.gate import GateState
 from metacog.model.taps import taps
-from metacog.records import Generation, Request
+from metacog.records import BudgetSource, Generation, Request, Segment, Step
+from metacog.text.resolve import ResolvedTags
 from metacog.train.gated import (
     ReplyBatch,
     gate_tallies,
@@ -21,6 +26,7 @@ from metacog.train.gated import (
     reply_batch,
     reply_logits,
 )
+from tests.unit.decode import streams
 
 MakeModel = Callable[..., MetacogModel]
 Prompts = tuple[tuple[int, ...], ...]
@@ -37,7 +43,7 @@ def replies_of(model: MetacogModel, prompts: Prompts, budget: int) -> list[Gener
 
 def metrics_of(model: MetacogModel, batch: ReplyBatch) -> tuple[dict[str, float], GateState | None]:
     reading = read_prompts(model, batch.prompts)
-    with gated(model, reading, batch.thinking) as state:
+    with gated(model, reading, batch.gated) as state:
         reply_logits(model, batch)
         return means(gate_tallies(state, batch.thinking)), state
 
@@ -117,3 +123,23 @@ def test_without_thinking_or_a_gate_there_is_no_figure(
     bare = MetacogModel(model.base, model.reader)
     thinking = reply_batch(replies_of(model, tiny_prompts, 5), model.base.pad_id)
     assert metrics_of(bare, thinking) == ({}, None)
+
+
+@examples(max_examples=500, deadline=None)
+@given(st.sampled_from([streams.DOUBLE, streams.TRIPLE]), streams.controls_of, streams.terms_of)
+def test_the_engine_gated_what_training_gates(
+    tags: ResolvedTags, controls: streams.Controls, terms: streams.Terms
+) -> None:
+    """What came as THINK is gated, whether it turns out to be of the closer or not."""
+    controller = streams.controller_of(terms, tags, controls.settings())
+    emitted = streams.play(controller, terms)
+    report = controller.report(requested=None, predicted=None, source=BudgetSource.EXPLICIT)
+    final = segments_of(len(emitted), report.used, len(tags.think_close))
+    steps = tuple(
+        Step(0, at, e.token, segment, e.decision.forced is None, e.altered, 0.0)
+        for at, (e, segment) in enumerate(zip(emitted, final, strict=True))
+    )
+    reply = Generation(0, (5,), steps, report, None, None, None, finished=True)
+    laid_out = reply_batch([reply], 0)
+    assert laid_out.gated[0, 1:].tolist() == [e.segment is Segment.THINK for e in emitted]
+    assert laid_out.thinking[0, 1:].tolist() == [segment is Segment.THINK for segment in final]
