@@ -61,7 +61,8 @@ class LoggingConfig(Config):
     """Where events go."""
 
     sinks: tuple[SinkName, ...] = ("jsonl", "console")
-    """Receivers of events; `jsonl` is always among them, because the cockpit reads it."""
+    """Receivers of events; `jsonl` is always among them, because the cockpit reads it. tensorboard,
+    wandb (offline unless WANDB_MODE says otherwise) and trackio come with the extra `track`."""
 
     @model_validator(mode="after")
     def _jsonl_is_kept(self) -> "LoggingConfig":

@@ -7,17 +7,25 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from metacog.data.padding import require_left_padded
 from metacog.data.tasks.corpus import TokenRow
 
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Rows of one length; padding has a mask and weights of zero."""
+    """Rows of one length; padding has a mask and weights of zero.
+
+    Raises:
+        DataError: If padding stands anywhere but before a row's tokens.
+    """
 
     ids: Int[Tensor, "batch seq"]
     mask: Int[Tensor, "batch seq"]
     weights: Float[Tensor, "batch seq"]
     """Weight of each token as a training target."""
+
+    def __post_init__(self) -> None:
+        require_left_padded(self.mask)
 
     @property
     def positions(self) -> Int[Tensor, "batch seq"]:

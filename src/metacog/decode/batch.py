@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from metacog.data.padding import require_left_padded
 from metacog.decode.batch_budget import BatchController
 from metacog.decode.opening import Opener, Opening
 from metacog.decode.rereading import Rereader
@@ -201,7 +202,9 @@ def left_padded_ids(
     width = max(map(len, prompts))
     ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts])
     lengths = torch.tensor([len(p) for p in prompts])
-    return ids, torch.arange(width) >= (width - lengths).unsqueeze(1)
+    valid = torch.arange(width) >= (width - lengths).unsqueeze(1)
+    require_left_padded(valid)
+    return ids, valid
 
 
 def causal(valid: Bool[Tensor, "batch seq"]) -> Bool[Tensor, "batch 1 seq seq"]:

@@ -37,11 +37,18 @@ def roll_out(
     """
     for generation in decoder(requests):
         question = questions[generation.request_id]
-        ids = list(generation.answer)
-        while ids and ids[-1] in base.tags.eos:
-            ids.pop()
-        # A mark that comes back in the answer makes it wrong, so none is left out.
-        yield Rollout(question, generation, score(question, base.decode(ids, with_control=True)))
+        yield Rollout(question, generation, score(question, said(generation, base)))
+
+
+def said(generation: Generation, base: Base) -> str:
+    """Return a reply's answer as it is scored: without its end, with every mark that came back.
+
+    A mark in the answer makes it wrong, so none is left out.
+    """
+    ids = list(generation.answer)
+    while ids and ids[-1] in base.tags.eos:
+        ids.pop()
+    return base.decode(ids, with_control=True)
 
 
 def line_cuts(think: Sequence[int], line_ends: frozenset[int]) -> tuple[int, ...]:

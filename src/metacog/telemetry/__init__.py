@@ -4,7 +4,7 @@ from metacog.telemetry.events import Event, EventKind
 from metacog.telemetry.reader import EventTail, follow, read_events
 from metacog.telemetry.recorder import Recorder
 from metacog.telemetry.rundir import RunDir
-from metacog.telemetry.sinks import Sink, open_sinks
+from metacog.telemetry.sinks import Sink, open_sinks, require_sinks
 
 __all__ = [
     "Event",
@@ -16,4 +16,5 @@ __all__ = [
     "follow",
     "open_sinks",
     "read_events",
+    "require_sinks",
 ]

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from metacog.telemetry.events import Event, EventKind
+from metacog.telemetry.samples import describe_sample
 
 _SHOWN = (
     "train/loss",
@@ -125,8 +126,10 @@ def _describe(event: Event) -> str | None:
             return f"ALERT {data.get('message', _numbers(data))}"
         case EventKind.CHECKPOINT:
             return f"checkpoint {data.get('path', '')}".rstrip()
-        case EventKind.EVAL | EventKind.SAMPLE:
-            return f"{event.kind.value} {_numbers(data)}"
+        case EventKind.SAMPLE:
+            return describe_sample(data)
+        case EventKind.EVAL:
+            return f"eval {_numbers(data)}"
         case _:
             return None
 

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable, Mapping
+from threading import Lock
 
 from metacog.telemetry.events import Event, EventKind, finite
 from metacog.telemetry.sinks import Sink
 
 
 class Recorder:
-    """Stamps what happens with run, step and time, and sends it to a sink.
+    """Stamps what happens with run, step and time, and sends it to a sink, one event at a time.
 
     Only the first process of a distributed run owns one that writes.
     """
@@ -17,12 +18,14 @@ class Recorder:
         self.run = run
         self.sink = sink
         self._clock = clock
+        self._lock = Lock()
 
     def record(self, kind: EventKind, step: int, data: Mapping[str, object]) -> None:
         """Send one event; a number that is not finite becomes None and is followed by an alert."""
         event = Event(time=self._clock(), run=self.run, step=step, kind=kind, data=data)
-        for part in finite(event):
-            self.sink.write(part)
+        with self._lock:  # a watching thread tells of stalls
+            for part in finite(event):
+                self.sink.write(part)
 
     def metrics(self, step: int, values: Mapping[str, float | int | None]) -> None:
         """Send numbers by name; None says that a number is missing."""

@@ -77,6 +77,11 @@ class RunDir:
         return self.path / "samples.jsonl"
 
     @property
+    def tensorboard(self) -> Path:
+        """Directory of TensorBoard's event files, where `logging.sinks` names it."""
+        return self.path / "tensorboard"
+
+    @property
     def logs(self) -> Path:
         """Directory of what the process wrote on its streams."""
         return self.path / "logs"

@@ -119,6 +119,10 @@ class GateTraining:
         self._best.offer(float(whole.mean()))
         return {"eval/validation/loss_answer": float(whole.mean())}
 
+    def current(self) -> MetacogModel:
+        """Return the model with the gate as it is now."""
+        return self.model
+
     def save(self, directory: Path) -> None:
         """Write layer and gate, the gate that did best on validation so far."""
         assert self.model.gate is not None

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from metacog.data.padding import require_left_padded
 from metacog.decode.batch import causal, left_padded_ids
 from metacog.losses.report import Tally
 from metacog.model.base import gated_module
@@ -26,7 +27,11 @@ from metacog.records import CloseReason, Generation, Segment
 
 @dataclass(frozen=True)
 class ReplyBatch:
-    """Replies with their prompts, left-padded."""
+    """Replies with their prompts.
+
+    Raises:
+        DataError: If padding stands anywhere but before a row's tokens.
+    """
 
     prompts: tuple[tuple[int, ...], ...]
     ids: Int[Tensor, "batch seq"]
@@ -37,6 +42,9 @@ class ReplyBatch:
     """Tokens that the engine's gate acted on: THINK, and what of a closer it could not know yet."""
     trained: Bool[Tensor, "batch seq"]
     """Reply tokens that the model sampled from logits that nobody changed."""
+
+    def __post_init__(self) -> None:
+        require_left_padded(self.valid)
 
 
 def reply_batch(replies: Sequence[Generation], pad: int) -> ReplyBatch:

@@ -134,10 +134,14 @@ class Imitation:
 
     def save(self, directory: Path) -> None:
         """Write layer and gate; what re-readings say was not learned, so replies go without them."""
+        save_adapted(self.current(), self._adapted, directory)
+
+    def current(self) -> MetacogModel:
+        """Return the model with layer and gate as they are now, which replies without re-readings."""
         plans, gate, decoding = self._config.metacog.plans, self.model.gate, self.model.decoding
         budget = decoding.budget.model_copy(update={"revise": False, "reread": "none"})
         model = replace(self.model, decoding=decoding.model_copy(update={"budget": budget}))
-        save_adapted(model.with_layer(self.layer, plans=plans, gate=gate), self._adapted, directory)
+        return model.with_layer(self.layer, plans=plans, gate=gate)
 
     def _train_mode(self, on: bool) -> None:
         self.layer.train(on)

@@ -140,9 +140,13 @@ class LayerTraining:
 
     def save(self, directory: Path) -> None:
         """Write the layer that did best on validation so far, or as it is before any evaluation."""
+        self._with(self._best.module_of(self.layer)).save_layer(directory)
+
+    def current(self) -> MetacogModel:
+        """Return the model with the layer as it is now."""
+        return self._with(self.layer)
+
+    def _with(self, layer: MetacogLayer) -> MetacogModel:
         reader = self._model.reader
-        self._model.with_layer(
-            self._best.module_of(self.layer),
-            plans=self._config.metacog.plans if reader is None else reader.plans,
-            gate=self._model.gate,
-        ).save_layer(directory)
+        plans = self._config.metacog.plans if reader is None else reader.plans
+        return self._model.with_layer(layer, plans=plans, gate=self._model.gate)

@@ -21,6 +21,7 @@ from metacog.telemetry.files import new_directory
 from metacog.telemetry.recorder import Recorder
 from metacog.telemetry.rundir import RunDir
 from metacog.train.optim import Optimizers, course
+from metacog.train.watch import Watch, watching
 
 Batch = TypeVar("Batch")
 Part = TypeVar("Part")
@@ -104,6 +105,19 @@ def fit(
     Raises:
         RunError: If a loss or a gradient is not finite; the weights are then untouched.
     """
+    with watching(objective, run=run, recorder=recorder, start=start) as watch:
+        return _fit(objective, config, run=run, recorder=recorder, start=start, watch=watch)
+
+
+def _fit(
+    objective: Objective[Batch, Part],
+    config: TrainingConfig,
+    *,
+    run: RunDir,
+    recorder: Recorder,
+    start: int,
+    watch: Watch,
+) -> int:
     clock, seen, step = time.monotonic(), 0, start
     for step, batch in enumerate(objective.batches(start), start + 1):
         factor = course(step - 1, config.steps, warmup=config.warmup, decay=config.decay)
@@ -113,8 +127,9 @@ def fit(
         seen += result.tokens
         if result.replies:
             recorder.record(EventKind.HIST, step, result.replies)
+        watch.after(step, result.metrics)
         if step % config.eval_interval == 0:
-            recorder.record(EventKind.EVAL, step, objective.evaluate())
+            watch.evaluate(step, objective)
         is_last = step >= config.steps or objective.is_finished
         if step % _LOG_EVERY == 0 or is_last:
             speed = seen / (time.monotonic() - clock)

@@ -227,10 +227,13 @@ class Practice:
 
     def save(self, directory: Path) -> None:
         """Write base, layer and gate as one model."""
+        save_adapted(self.current(), self._adapted, directory)
+
+    def current(self) -> MetacogModel:
+        """Return the policy as it is now, its layer not calibrated anew."""
         assert self.model.reader is not None
         plans = self.model.reader.plans
-        model = self.model.with_layer(self.layer, plans=plans, gate=self.model.gate)
-        save_adapted(model, self._adapted, directory)
+        return self.model.with_layer(self.layer, plans=plans, gate=self.model.gate)
 
     def _roll_out(self, number: int) -> PracticeBatch:
         seed = self._config.run.seed

@@ -17,7 +17,7 @@ from metacog.telemetry import provenance
 from metacog.telemetry.events import EventKind
 from metacog.telemetry.recorder import Recorder
 from metacog.telemetry.rundir import RunDir, default_name
-from metacog.telemetry.sinks import open_sinks
+from metacog.telemetry.sinks import open_sinks, require_sinks
 from metacog.train.checks import refuse_unused
 from metacog.train.loop import fit
 from metacog.train.prepare import (
@@ -39,12 +39,13 @@ def train(config: RunConfig, *, run_dir: Path | None = None) -> RunDir:
         RunError: If the directory exists, or a loss is not finite.
     """
     config = config.model_copy(deep=True)
+    require_sinks(config.logging.sinks)
     model = _checked_model(config)
     name = config.run.name or default_name(config.run.objective.kind, datetime.now().astimezone())
     path = run_dir or Path("runs") / name
     origin = provenance.collect(seed=config.run.seed, config_digest=digest(config))
     run = RunDir.create(path, config=config, provenance=origin)
-    sinks = open_sinks(config.logging.sinks, events_path=run.events, num_steps=config.run.steps)
+    sinks = open_sinks(config.logging.sinks, run, num_steps=config.run.steps)
     recorder = Recorder(run.name, sinks)
     try:
         recorder.record(EventKind.CONFIG, 0, config.model_dump(mode="json"))

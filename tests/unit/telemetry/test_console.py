@@ -71,6 +71,28 @@ def test_what_a_model_writes_neither_breaks_the_line_nor_commands_the_terminal()
         assert "\r" not in stream.getvalue()
 
 
+def test_a_reply_is_one_readable_line() -> None:
+    reply = {
+        "suite": "puzzles",
+        "number": 3,
+        "question": "Who is the\nshortest?",
+        "wanted": "Cleo",
+        "thinking": "[bold]A > B\nB > C[/bold]",
+        "answer": "Bea",
+        "correct": False,
+        "think_tokens": 11,
+        "budget": 20,
+        "close_reason": "natural",
+        "before": {"correct": True, "since": 2},
+    }
+    for stream in (io.StringIO(), Terminal()):
+        sink_on(stream, num_steps=None).write(told(EventKind.SAMPLE, **reply))
+        assert stream.getvalue().rstrip("\n") == (
+            'step 5  puzzles 3 wrong (was right since step 2)  "Who is the shortest?"  '
+            'THINK 11/20 natural "[bold]A > B B > C[/bold]"  ANSWER "Bea" wanted "Cleo"'
+        )
+
+
 def test_colours_are_for_terminals_only() -> None:
     plain, terminal = io.StringIO(), Terminal()
     for stream in (plain, terminal):

@@ -1,13 +1,16 @@
 import json
 import logging
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from metacog.config.data import SinkName
 from metacog.errors import ConfigError, SinkError
 from metacog.telemetry.events import Event, EventKind, encode
 from metacog.telemetry.reader import read_events
-from metacog.telemetry.sinks import JsonlSink, MultiSink, Sink, open_sinks
+from metacog.telemetry.rundir import RunDir
+from metacog.telemetry.sinks import JsonlSink, MultiSink, RunFiles, Sink, open_sinks, require_sinks
 
 
 def event(step: int) -> Event:
@@ -117,17 +120,65 @@ def test_close_reaches_every_sink() -> None:
     assert [sink.is_closed for sink in sinks] == [True, True]
 
 
+def test_a_sink_that_could_not_be_opened_is_told_with_the_first_event() -> None:
+    good = ListSink()
+    sinks = MultiSink({"good": good}, lost={"wandb": "no disk"})
+    sinks.write(event(1))
+    sinks.write(event(2))
+    assert [(e.step, e.kind) for e in good.events] == [
+        (1, EventKind.LOG),
+        (1, EventKind.ALERT),
+        (2, EventKind.LOG),
+    ]
+    assert "wandb failed" in str(good.events[1].data["message"])
+    assert "no disk" in str(good.events[1].data["message"])
+
+
+def test_replies_stand_in_a_file_of_their_own_too(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    sample = Event(time=2.0, run="r", step=2, kind=EventKind.SAMPLE, data={"answer": "5"})
+    files = RunFiles(run)
+    for one in (event(1), sample, event(3)):
+        files.write(one)
+    files.close()
+    assert read_events(run.events) == [event(1), sample, event(3)]
+    assert read_events(run.samples) == [sample]
+
+
 def test_the_named_sinks_are_opened(tmp_path: Path) -> None:
-    path = tmp_path / "events.jsonl"
-    sinks = open_sinks(("jsonl", "console"), events_path=path, num_steps=10)
+    run = RunDir(tmp_path)
+    sinks = open_sinks(("jsonl", "console"), run, num_steps=10)
     assert sinks.names == ("jsonl", "console")
     assert isinstance(sinks, Sink)
     sinks.write(event(1))
     sinks.close()
-    assert read_events(path) == [event(1)]
+    assert read_events(run.events) == [event(1)]
 
 
-def test_a_tracker_that_is_not_there_names_its_extra(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"metacog\[track\]"):
-        open_sinks(("jsonl", "wandb"), events_path=tmp_path / "events.jsonl")
+def test_what_needs_no_tracker_is_never_refused() -> None:
+    require_sinks(("jsonl", "console"))
+
+
+@pytest.mark.parametrize("name", ["wandb", "trackio"])
+def test_a_tracker_that_is_not_there_names_its_extra(name: SinkName, tmp_path: Path) -> None:
+    if find_spec(name) is not None:
+        pytest.skip(f"{name} is installed")
+    for refuse in (
+        lambda: require_sinks(("jsonl", name)),
+        lambda: open_sinks(("jsonl", name), RunDir(tmp_path)),
+    ):
+        with pytest.raises(ConfigError, match=rf"logging\.sinks wanted {name}.*metacog\[track\]"):
+            refuse()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tracker_that_cannot_begin_is_left_out_with_an_alert(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    run.tensorboard.write_text("a file where the directory goes", encoding="utf-8")
+    sinks = open_sinks(("jsonl", "tensorboard"), run)
+    assert sinks.names == ("jsonl",)
+    sinks.write(event(1))
+    sinks.close()
+    told = read_events(run.events)
+    assert [e.kind for e in told] == [EventKind.LOG, EventKind.ALERT]
+    assert "tensorboard" in str(told[1].data["message"])

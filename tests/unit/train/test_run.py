@@ -1,3 +1,4 @@
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,20 @@ def test_what_cannot_be_run_is_refused_before_anything_is_written(
     given = {"model": {"path": str(tiny_directory)}, "data": {"tasks": ["gcd"]}, "run": settings}
     config = parse(given, source="test")
     with pytest.raises(ConfigError, match=message):
+        train(config, run_dir=tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("sink", ["wandb", "trackio"])
+def test_a_tracker_that_is_not_there_is_refused_before_anything_is_written(
+    sink: str, tiny_directory: Path, tmp_path: Path
+) -> None:
+    if find_spec(sink) is not None:
+        pytest.skip(f"{sink} is installed")
+    sinks = {"sinks": ["jsonl", sink]}
+    given = {"model": {"path": str(tiny_directory)}, "data": {"tasks": ["gcd"]}, "logging": sinks}
+    config = parse(given, source="test")
+    with pytest.raises(ConfigError, match=rf"wanted {sink}.*metacog\[track\]"):
         train(config, run_dir=tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
 
