@@ -119,6 +119,7 @@ class BatchSource:
         """End the background thread; rows that it has read ahead are forgotten."""
         if self._examples is not None:
             self._examples.close()
+            self._stream.close()
             self._examples, self._is_ahead = None, True
 
     def _next(self) -> Drawn:

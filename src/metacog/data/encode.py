@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from metacog.errors import InputError
 from metacog.data.schema import MalformedRow
+from metacog.errors import InputError
 from metacog.records import Example, RowFault
 from metacog.text.render import encode_plain, render
 from metacog.text.resolve import Tokenizer

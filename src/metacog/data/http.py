@@ -12,7 +12,11 @@ from typing import Any
 
 import fsspec
 from fsspec.spec import AbstractFileSystem
-from huggingface_hub.utils import get_session, http_backoff, httpx
+from huggingface_hub import get_session
+from huggingface_hub.utils import (  # type: ignore[attr-defined] # re-exported, not declared
+    http_backoff,
+    httpx,
+)
 
 _BUFFER_BYTES = 1 << 20
 _PARTIAL = 206

@@ -1,11 +1,11 @@
 """Rows of one source, pass after pass, with a position that can be written down and taken up again."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow
 from datasets import IterableDataset
 from datasets.distributed import split_dataset_by_node
 
@@ -54,12 +54,18 @@ class RowStream:
         if world_size > 1:
             self._dataset = split_dataset_by_node(self._dataset, rank, world_size)
         self._epoch, self._read = 0, 0
-        self._rows: Iterator[pyarrow.Table] | None = None
+        self._rows: Generator[Any, None, None] | None = None
+        self._resumed: Mapping[str, Any] | None = None
 
     @property
     def epoch(self) -> int:
         """Passes over the source that are done."""
         return self._epoch
+
+    @property
+    def identity(self) -> str:
+        """What a position belongs to: the source and its files."""
+        return f"{self.source.name} ({self.source.split}) {self._opened.fingerprint}".rstrip()
 
     @property
     def is_inside(self) -> bool:
@@ -69,15 +75,24 @@ class RowStream:
     @property
     def position(self) -> RowPosition:
         """Where the stream stands after the row it gave last."""
-        stream = self._dataset.state_dict() if self._read else None
+        # Before its first row `datasets` knows no place, not even the one it was told to go on from.
+        stream = self._resumed if self._rows is None else self._dataset.state_dict()
         return RowPosition(self._epoch, self._read, stream)
 
     def go_to(self, position: RowPosition) -> None:
         """Go on behind the row at which a position was taken."""
-        self._epoch, self._read, self._rows = position.epoch, position.read, None
+        self.close()
+        self._epoch, self._read = position.epoch, position.read
+        self._resumed = position.stream
         self._dataset.set_epoch(self._epoch)
         if position.stream is not None:
             self._dataset.load_state_dict(dict(position.stream))
+
+    def close(self) -> None:
+        """Let go of the file that is open; the next row begins the pass anew, or where told to."""
+        if self._rows is not None:
+            self._rows.close()
+            self._rows = None
 
     def next_row(self) -> Row | None:
         """Return the next row, or None at the end of a pass; the next call begins a new one.
@@ -93,7 +108,7 @@ class RowStream:
         self.go_to(RowPosition(self._epoch + 1))
         return None
 
-    def _next_table(self) -> pyarrow.Table | None:
+    def _next_table(self) -> Any:
         if self._limit is not None and self._read >= self._limit:
             return None
         try:
@@ -107,7 +122,7 @@ class RowStream:
             ) from error
 
 
-def row_of(table: pyarrow.Table, number: int, opened: Opened) -> Row | None:
+def row_of(table: Any, number: int, opened: Opened) -> Row | None:
     """Return a table of one row as values, or with what is wrong with it; None for an empty line."""
     try:
         values = table.to_pylist()[0]
@@ -130,13 +145,13 @@ def find_kind(source: Source) -> RowKind:
     Raises:
         DataError: If it cannot be opened, holds no row, or has columns of no known kind.
     """
-    stream = RowStream(source)
-    for _ in range(_MOST_LOOKED_AT):
-        row = stream.next_row()
-        if row is None:
-            break
-        if row.fault is None:
-            return kind_of(row.values.keys(), source.name)
+    with closing(RowStream(source)) as stream:
+        for _ in range(_MOST_LOOKED_AT):
+            row = stream.next_row()
+            if row is None:
+                break
+            if row.fault is None:
+                return kind_of(row.values.keys(), source.name)
     raise DataError(
         f"Wanted rows in {source.name}, found none that can be read among the first "
         f"{_MOST_LOOKED_AT}. Look at the file, or name another one in data.path."

@@ -94,10 +94,15 @@ def _parts(values: Mapping[str, Any], kind: RowKind) -> tuple[tuple[Message, ...
             return _asked(values.get("question")), _text(values.get("answer"))
         case RowKind.COMPLETION:
             prompt, reply = values.get("prompt"), values.get("completion")
-            turns = _turns(prompt) if isinstance(prompt, list) else _asked(prompt)
-            if isinstance(reply, list):
-                (reply,) = [turn.content for turn in _turns(reply)] if len(reply) == 1 else (None,)
-            return turns, _text(reply)
+            asked = _turns(prompt) if isinstance(prompt, list) else _asked(prompt)
+            return asked, _only_turn(reply) if isinstance(reply, list) else _text(reply)
+
+
+def _only_turn(value: object) -> str:
+    turns = _turns(value)
+    if len(turns) != 1:
+        raise MalformedRow(RowFault.WRONG_TYPE)
+    return turns[0].content
 
 
 def _turns(value: object) -> tuple[Message, ...]:

@@ -10,9 +10,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from datasets import Dataset, IterableDataset, load_dataset
+from datasets import config as datasets_config
 from datasets.data_files import DataFilesDict, get_data_patterns
+from fsspec.core import url_to_fs
 from huggingface_hub import is_offline_mode
-from huggingface_hub.utils import httpx
+from huggingface_hub.utils import httpx  # type: ignore[attr-defined] # re-exported, not declared
 
 from metacog.config.data import DataConfig
 from metacog.data.http import use_for_urls
@@ -31,6 +33,10 @@ _SETTINGS: dict[str, dict[str, Any]] = {
 }
 UNREADABLE = (OSError, ValueError, LookupError, httpx.HTTPError)
 """What is raised where a data set is not there, or not what its name says."""
+
+
+# Else `load_dataset` tells a server of every data set, of local files too.
+datasets_config.HF_UPDATE_DOWNLOAD_COUNTS = False
 
 
 class Place(StrEnum):
@@ -62,6 +68,8 @@ class Opened:
 
     dataset: IterableDataset
     is_lines: bool
+    fingerprint: str = ""
+    """Names and sizes of its files; empty for a data set of the hub."""
 
 
 def sources_of(config: DataConfig) -> tuple[Source, ...]:
@@ -101,9 +109,7 @@ def open_source(source: Source) -> Opened:
     try:
         match source.place:
             case Place.HUB:
-                found = load_dataset(
-                    source.name, split=source.split, streaming=source.streaming
-                )
+                found = load_dataset(source.name, split=source.split, streaming=source.streaming)
                 return Opened(_as_tables(found), is_lines=False)
             case Place.URL:
                 use_for_urls()
@@ -145,7 +151,8 @@ def _open_files(source: Source, files: list[str]) -> Opened:
         streaming=source.streaming,
         **_SETTINGS[builder],
     )
-    return Opened(_as_tables(dataset), is_lines=builder == LINES)
+    sizes = [f"{_short(name)}:{url_to_fs(name)[0].size(name)}" for name in files]
+    return Opened(_as_tables(dataset), builder == LINES, " ".join(sizes))
 
 
 def _as_tables(dataset: Dataset | IterableDataset) -> IterableDataset:

@@ -1,11 +1,12 @@
 """Examples for ever: sources mixed, malformed rows set aside, shuffled, each with a position behind it.
 
-    rows of each source -> probe -> schema -> split -> encode -> mixture -> buffer -> example
-                                       |                 |
-                                       +-> quarantine <--+
+rows of each source -> schema -> split -> ids -> mixture -> buffer -> example
+                         |                 |
+                         +--> quarantine <-+
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -106,7 +107,7 @@ class ExampleStream:
         self._mixture = Mixture([source.weight for source, _ in sources], seed=settings.seed)
         self._buffer = ShuffleBuffer[EncodedExample](settings.shuffle_buffer, seed=settings.seed)
         self._longest = 0
-        names = ", ".join(f"{source.name} ({source.split})" for source, _ in sources)
+        names = ", ".join(rows.identity for rows in self._rows)
         self._identity = f"{names} for process {settings.rank} of {settings.world_size}"
 
     def __iter__(self) -> Iterator[Drawn]:
@@ -152,6 +153,11 @@ class ExampleStream:
         self._quarantine.go_to(Tallied(**state["tallied"]))
         self._longest = state["longest"]
 
+    def close(self) -> None:
+        """Let go of the files that are open; go to a position before drawing on."""
+        for rows in self._rows:
+            rows.close()
+
     @property
     def _epoch(self) -> int:
         return max(rows.epoch for rows in self._rows)
@@ -180,19 +186,17 @@ class ExampleStream:
 
     def _encoded(self, row: Row, rows: RowStream, kind: RowKind) -> EncodedExample | None:
         """Return a row's example; None where it is set aside or held out."""
-        self._probe(row)
+        at_probe = self._quarantine.seen % self._settings.probe_interval == 0
+        encoded = None
         try:
             encoded = encoded_row(row, rows.source, kind, self._encoder, self._settings.splits)
+            self._quarantine.passed()
         except MalformedRow as error:
             self._quarantine.set_aside(rows.source.name, rows.epoch, row, error.fault)
-            return None
-        self._quarantine.passed()
+        if at_probe:
+            raw = self._encoder.raw_length(row.values) if encoded is None else encoded.length
+            self._longest = max(self._longest, raw)
         return encoded
-
-    def _probe(self, row: Row) -> None:
-        """Look at the length of every `probe_interval`-th row, malformed ones too."""
-        if self._quarantine.seen % self._settings.probe_interval == 0:
-            self._longest = max(self._longest, self._encoder.raw_length(row.values))
 
 
 def encoded_row(
@@ -218,15 +222,15 @@ def held_out(
     """
     found: list[EncodedExample] = []
     for place, (source, kind) in enumerate(sources, 1):
-        rows = RowStream(source)
         wanted = count * place // len(sources)
-        while len(found) < wanted and (row := rows.next_row()) is not None:
-            try:
-                encoded = encoded_row(row, source, kind, encoder, {Split.VALIDATION})
-            except MalformedRow:
-                continue
-            if encoded is not None and encoded.length <= longest:
-                found.append(encoded)
+        with closing(RowStream(source)) as rows:
+            while len(found) < wanted and (row := rows.next_row()) is not None:
+                try:
+                    encoded = encoded_row(row, source, kind, encoder, {Split.VALIDATION})
+                except MalformedRow:
+                    continue
+                if encoded is not None and encoded.length <= longest:
+                    found.append(encoded)
     return found
 
 

@@ -4,10 +4,12 @@ import re
 from dataclasses import dataclass
 
 from metacog.records import RowFault
-from metacog.text.segments import pattern
+from metacog.text.segments import mark_pattern
 from metacog.text.tags import THINK
 
-_TAG = re.compile(f"(?P<open>{pattern(THINK.open)})|{pattern(THINK.close)}", re.IGNORECASE)
+_TAG = re.compile(
+    f"(?P<open>{mark_pattern(THINK.open)})|{mark_pattern(THINK.close)}", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)

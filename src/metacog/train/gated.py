@@ -13,13 +13,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from metacog.data.collate import SegmentBatch, SegmentRow, in_segments
 from metacog.decode.batch import causal, left_padded_ids
 from metacog.model.base import gated_module
 from metacog.model.bundle import MetacogModel
 from metacog.model.gate import GateState, gate
 from metacog.model.outputs import LayerOutput
 from metacog.model.taps import taps
-from metacog.records import Generation, Segment
+from metacog.records import Generation
 
 
 @dataclass(frozen=True)
@@ -35,16 +36,25 @@ class ReplyBatch:
     """Reply tokens that the model sampled from logits that nobody changed."""
 
 
+def segment_batch(replies: Sequence[Generation], pad: int) -> SegmentBatch:
+    """Lay replies out with a mask for each segment, and one for what is learned."""
+    rows = [
+        SegmentRow(
+            prompt=r.prompt,
+            reply=tuple(step.token for step in r.steps),
+            segments=tuple(step.segment for step in r.steps),
+            trained=tuple(step.sampled and not step.altered for step in r.steps),
+        )
+        for r in replies
+    ]
+    return in_segments(rows, pad)
+
+
 def reply_batch(replies: Sequence[Generation], pad: int) -> ReplyBatch:
     """Lay replies out for teacher forcing."""
-    rows = [(*r.prompt, *(step.token for step in r.steps)) for r in replies]
-    ids, valid = left_padded_ids(rows, pad)
-    thinking, trained = torch.zeros_like(valid), torch.zeros_like(valid)
-    for row, reply in enumerate(replies):
-        start = ids.shape[1] - len(reply.steps)
-        thinking[row, start:] = torch.tensor([s.segment is Segment.THINK for s in reply.steps])
-        trained[row, start:] = torch.tensor([s.sampled and not s.altered for s in reply.steps])
-    return ReplyBatch(tuple(r.prompt for r in replies), ids, valid, thinking, trained)
+    batch = segment_batch(replies, pad)
+    prompts = tuple(reply.prompt for reply in replies)
+    return ReplyBatch(prompts, batch.ids, batch.valid, batch.think, batch.trained)
 
 
 def read_prompts(model: MetacogModel, prompts: Sequence[tuple[int, ...]]) -> LayerOutput:
