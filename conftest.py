@@ -9,6 +9,7 @@ from importlib import import_module
 for name in (
     "torch",
     "transformers",
+    "datasets",
     "reasoning_gym",
     "scipy.stats",
     "sklearn.metrics",

@@ -19,6 +19,37 @@ class Segment(StrEnum):
     """After the closer."""
 
 
+class RowFault(StrEnum):
+    """Why a row of a data set is quarantined."""
+
+    UNREADABLE = "unreadable"
+    """A line that is no JSON object."""
+    INVALID_UTF8 = "invalid_utf8"
+    """Bytes that are no UTF-8, or half of a surrogate pair."""
+    WRONG_TYPE = "wrong_type"
+    """A column that is missing in this row, or holds something else than text or messages."""
+    EMPTY_PROMPT = "empty_prompt"
+    """Nothing is asked."""
+    NO_THINK = "no_think"
+    """A reply without THINK tags, or with nothing between them."""
+    MISPLACED = "misplaced"
+    """Text before THINK is opened."""
+    UNCLOSED = "unclosed"
+    """THINK is opened and not closed."""
+    NESTED = "nested"
+    """THINK is opened inside THINK."""
+    DUPLICATED = "duplicated"
+    """A THINK tag after THINK was closed."""
+    EMPTY_ANSWER = "empty_answer"
+    """Nothing after THINK."""
+    UNRENDERABLE = "unrenderable"
+    """The chat template refuses the messages."""
+    UNENCODABLE = "unencodable"
+    """Text that the tokenizer has no tokens for."""
+    TOO_LONG = "too_long"
+    """Longer than the model's context."""
+
+
 class CloseReason(StrEnum):
     """Why THINK ended."""
 
@@ -56,6 +87,32 @@ class RevisionKind(StrEnum):
     """Closed as confident."""
     HOPELESS = "hopeless"
     """Closed as hopeless."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row of a data set: a conversation and the reply that is learned from, as text."""
+
+    id: str
+    """What the row calls itself, or its number in the stream."""
+    source: str
+    """Data set, file or URL that it came from."""
+    domain: str | None
+    """What it is about, or None where nobody said."""
+    messages: tuple[Message, ...]
+    """All turns before the reply."""
+    think: str
+    """What stands between the THINK tags."""
+    answer: str
+    """What stands behind them."""
 
 
 @dataclass(frozen=True)

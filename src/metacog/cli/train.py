@@ -1,6 +1,8 @@
 """`metacog train`: a run from a recipe."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,20 +21,43 @@ def train(
     run_dir: Annotated[
         Path | None, typer.Option(help="Where the run goes; must not exist.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option(help="Check the configuration, train nothing.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Check all, show the first batch with its masks, write and train nothing.",
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Train what a recipe says, and print the run's directory."""
-    from metacog.config import cautions, load
-    from metacog.config.show import show
-
     if dry_run:
-        config = load(recipe, overrides or ())
-        for caution in cautions(config):
-            typer.echo(f"metacog: {caution}", err=True)
-        typer.echo(show(config), nl=False)
+        _dry_run(recipe, overrides or (), as_json=as_json)
         return
     run, _ = run_recipe(recipe, overrides or (), run_dir=run_dir)
-    typer.echo(str(run.path))
+    typer.echo(json.dumps({"path": str(run.path)}) if as_json else str(run.path))
+
+
+def _dry_run(recipe: Path, overrides: Sequence[str], *, as_json: bool) -> None:
+    from metacog.config import cautions, digest, load
+    from metacog.config.show import show
+
+    config = load(recipe, overrides)
+    for caution in cautions(config):
+        typer.echo(f"metacog: {caution}", err=True)
+    if not as_json:
+        typer.echo(show(config), nl=False)
+    from rich.console import Console
+
+    from metacog.cli.preflight import print_preflight
+    from metacog.train.preflight import preflight
+
+    found = preflight(config)
+    if as_json:
+        checked = {"digest": digest(config), "config": config.model_dump(mode="json")}
+        typer.echo(json.dumps({**asdict(found), **checked}, indent=2))
+    else:
+        print_preflight(found, Console(highlight=False))
 
 
 def run_recipe(

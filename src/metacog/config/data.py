@@ -4,28 +4,70 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from metacog.config.base import Config, Flag, Name, PositiveCount
+from metacog.config.base import Config, Count, Flag, Name, PositiveCount, PositiveReal, Share
 
 SinkName = Literal["jsonl", "console", "tensorboard", "wandb", "trackio"]
+Domain = Literal["math", "logic", "code", "qa"]
+
+
+class MixtureSource(Config):
+    """One data set of a mixture, and how often it is drawn from."""
+
+    domain: Domain
+    """What its questions are about."""
+
+    weight: PositiveReal = 1.0
+    """How often a row comes from here, relative to the other sources."""
+
+    dataset: Name | None = None
+    """Hub data set; or set `path`."""
+
+    path: Name | None = None
+    """Local file or folder (jsonl, json, parquet) or URL of one such file; or set `dataset`."""
+
+    split: Name = "train"
+    """Split of the data set or folder; a single file is read whatever its split is called."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "MixtureSource":
+        if (self.dataset is None) == (self.path is None):
+            raise ValueError("wanted either dataset or path in each of data.mixture; set one")
+        return self
 
 
 class DataConfig(Config):
     """Where examples come from."""
 
     dataset: Name = "glaiveai/reasoning-v1-20m"
-    """Hub data set, read when neither `path` nor `tasks` is set."""
+    """Hub data set, read when none of `path`, `mixture` and `tasks` is set."""
 
     path: Name | None = None
-    """Local file or folder (jsonl, parquet); overrides `dataset` and causes no network call."""
+    """Local file or folder (jsonl, json, parquet), which causes no network call, or http(s) URL of one
+    such file; overrides `dataset`."""
+
+    mixture: tuple[MixtureSource, ...] = ()
+    """Several data sets, interleaved by weight; overrides `dataset`."""
 
     streaming: Flag = True
     """Read records one by one instead of loading the whole data set first."""
 
     split: Name = "train"
-    """Split of the data set."""
+    """Split of the data set or folder; a single file is read whatever its split is called."""
 
     sample_limit: PositiveCount | None = None
-    """Most records to read, or null for all."""
+    """Most records to read of each data set before it starts over, or null for all."""
+
+    shuffle_buffer: PositiveCount = 1000
+    """Rows among which the next one is drawn at random; 1 keeps the order of the files."""
+
+    prefetch: PositiveCount = 64
+    """Rows that a background thread reads and encodes ahead of training."""
+
+    max_malformed: Share = 0.1
+    """Largest share of malformed rows; beyond it the run stops."""
+
+    validation_rows: Count = 64
+    """Rows of the validation split to hold out and measure on."""
 
     tasks: tuple[Name, ...] = ()
     """Verifiable task families to generate questions from, instead of reading a data set."""
@@ -35,9 +77,10 @@ class DataConfig(Config):
 
     @model_validator(mode="after")
     def _one_source(self) -> "DataConfig":
-        if self.path is not None and self.tasks:
+        if (self.path is not None) + bool(self.mixture) + bool(self.tasks) > 1:
             raise ValueError(
-                "wanted data.path or data.tasks, got both; set data.path=null or data.tasks=[]"
+                "wanted one of data.path, data.mixture and data.tasks, got more; set the others to "
+                "data.path=null, data.mixture=[] or data.tasks=[]"
             )
         if len(set(self.tasks)) < len(self.tasks):
             raise ValueError("data.tasks names a family twice; name each once")

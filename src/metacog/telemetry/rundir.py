@@ -82,6 +82,11 @@ class RunDir:
         return self.path / "tensorboard"
 
     @property
+    def quarantine(self) -> Path:
+        """Malformed rows of the data sets, one JSON object a line; there once one was found."""
+        return self.path / "quarantine.jsonl"
+
+    @property
     def logs(self) -> Path:
         """Directory of what the process wrote on its streams."""
         return self.path / "logs"

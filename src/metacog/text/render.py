@@ -19,6 +19,7 @@ from metacog.text.tags import THINK
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _KEYS = frozenset({"role", "content", "name"})
+_AS_IT_IS = "{{ messages[0]['content'] }}"
 _UNRENDERED = (TemplateError, ValueError, TypeError, LookupError, ArithmeticError, RecursionError)
 """What a template raises by itself, or where it does not know what to do with the messages."""
 
@@ -48,12 +49,30 @@ def template_opens_think(tokenizer: PreTrainedTokenizerBase) -> bool:
     return _ends_open(tokenizer, ids, resolve_tag(tokenizer, THINK).open)
 
 
+def encode_plain(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Return the ids of a text in which no control token's name stands for the token."""
+    control = _control_of(tokenizer)
+    folded = unicodedata.normalize("NFKC", text)
+    if not any(token in text or token in folded for token in control):
+        return list(tokenizer.encode(text, add_special_tokens=False))
+    guarded = copy(tokenizer)
+    guarded.chat_control_tokens = control
+    ids = guarded.apply_chat_template(
+        [{"role": "user", "content": _unfolded(text, control)}],
+        chat_template=_AS_IT_IS,
+        return_dict=False,
+        sanitize_control_tokens=True,
+    )
+    return list(ids)
+
+
+def _control_of(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    added = tokenizer.added_tokens_decoder.values()
+    return [token.content for token in added if not token.content.isspace()]
+
+
 def _apply(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]]) -> list[int]:
-    control = [
-        token.content
-        for token in tokenizer.added_tokens_decoder.values()
-        if not token.content.isspace()
-    ]
+    control = _control_of(tokenizer)
     # Without a list of its own the tokenizer guards only what its template happens to name.
     guarded = copy(tokenizer)
     guarded.chat_control_tokens = control

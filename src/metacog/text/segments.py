@@ -72,9 +72,9 @@ def split_text(text: str, *, require: Sequence[str] = ()) -> ReplyText:
     Raises:
         TagError: If a required tag is absent.
     """
-    start = re.compile(rf"\s*{_pattern(THINK.open)}", re.IGNORECASE).match(text)
+    start = re.compile(rf"\s*{mark_pattern(THINK.open)}", re.IGNORECASE).match(text)
     body = text[start.end() :] if start else text
-    parts = re.split(_pattern(THINK.close), body, maxsplit=1, flags=re.IGNORECASE)
+    parts = re.split(mark_pattern(THINK.close), body, maxsplit=1, flags=re.IGNORECASE)
     think, answer = parts[0], parts[1] if len(parts) == 2 else None
     if THINK.name in require and answer is None:
         raise _absent(THINK.close)
@@ -87,7 +87,7 @@ def split_text(text: str, *, require: Sequence[str] = ()) -> ReplyText:
 
 
 def _text_spans(think: str, mark: Tag, required: bool) -> tuple[str, ...]:
-    pattern = rf"{_pattern(mark.open)}(.*?)({_pattern(mark.close)}|\Z)"
+    pattern = rf"{mark_pattern(mark.open)}(.*?)({mark_pattern(mark.close)}|\Z)"
     found = list(re.finditer(pattern, think, re.IGNORECASE | re.DOTALL))
     if required and not found:
         raise _absent(mark.open)
@@ -96,7 +96,7 @@ def _text_spans(think: str, mark: Tag, required: bool) -> tuple[str, ...]:
     return tuple(match[1].strip() for match in found)
 
 
-def _pattern(mark: str) -> str:
+def mark_pattern(mark: str) -> str:
     """Return a pattern for a mark with white space allowed between its signs and its name."""
     pieces = re.findall(r"\w+|\W", mark)
     return r"\s*".join(map(re.escape, pieces))

@@ -19,9 +19,9 @@ def refuse_unused(config: RunConfig) -> None:
         raise ConfigError(
             f"Wanted data.tasks among {', '.join(FAMILIES)}, got {', '.join(unknown)}."
         )
-    if not config.data.tasks:
+    if not config.data.tasks and kind != "imitate":
         raise ConfigError(
-            f"The objective {kind} learns from verifiable questions: wanted families in data.tasks, "
+            f"The objective {kind} learns from verifiable questions (rows of text are for imitate): wanted families in data.tasks, "
             f"got none. Name some of {', '.join(FAMILIES)}."
         )
     for is_set, key, remedy in _unused(config):
@@ -37,7 +37,11 @@ def _unused(config: RunConfig) -> tuple[tuple[bool, str, str], ...]:
             "run.grad_accum above 1",
             "Raise run.batch instead.",
         ),
-        (config.data.sample_limit is not None, "data.sample_limit", "Set data.num_prompts."),
+        (
+            bool(config.data.tasks) and config.data.sample_limit is not None,
+            "data.sample_limit",
+            "Set data.num_prompts.",
+        ),
         (model.grad_checkpoint, "model.grad_checkpoint", "Set it to false."),
         (model.flash_attn, "model.flash_attn", "Set it to false."),
         (

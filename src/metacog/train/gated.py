@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from metacog.data.collate import SegmentBatch, SegmentRow, in_segments
 from metacog.data.padding import require_left_padded
 from metacog.decode.batch import causal, left_padded_ids
 from metacog.losses.report import Tally
@@ -47,17 +48,28 @@ class ReplyBatch:
         require_left_padded(self.valid)
 
 
+def segment_batch(replies: Sequence[Generation], pad: int) -> SegmentBatch:
+    """Lay replies out with a mask for each segment, and one for what is learned."""
+    rows = [
+        SegmentRow(
+            prompt=r.prompt,
+            reply=tuple(step.token for step in r.steps),
+            segments=tuple(step.segment for step in r.steps),
+            trained=tuple(step.sampled and not step.altered for step in r.steps),
+        )
+        for r in replies
+    ]
+    return in_segments(rows, pad)
+
+
 def reply_batch(replies: Sequence[Generation], pad: int) -> ReplyBatch:
     """Lay replies out for teacher forcing."""
-    rows = [(*r.prompt, *(step.token for step in r.steps)) for r in replies]
-    ids, valid = left_padded_ids(rows, pad)
-    thinking, trained, acted = (torch.zeros_like(valid) for _ in range(3))
+    batch = segment_batch(replies, pad)
+    acted = torch.zeros_like(batch.valid)
     for row, reply in enumerate(replies):
-        start = ids.shape[1] - len(reply.steps)
-        thinking[row, start:] = torch.tensor([s.segment is Segment.THINK for s in reply.steps])
-        trained[row, start:] = torch.tensor([s.sampled and not s.altered for s in reply.steps])
-        acted[row, start:] = torch.tensor(_gated_steps(reply))
-    return ReplyBatch(tuple(r.prompt for r in replies), ids, valid, thinking, acted, trained)
+        acted[row, batch.ids.shape[1] - len(reply.steps) :] = torch.tensor(_gated_steps(reply))
+    prompts = tuple(reply.prompt for reply in replies)
+    return ReplyBatch(prompts, batch.ids, batch.valid, batch.think, acted, batch.trained)
 
 
 def _gated_steps(reply: Generation) -> list[bool]:

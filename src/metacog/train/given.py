@@ -1,9 +1,10 @@
-"""Given traces as replies: what a solver wrote, in the segments that the engine would report."""
+"""Given traces as replies: what a solver or a data set wrote, in the segments that the engine reports."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
+from metacog.data.encode import EncodedExample
 from metacog.data.tasks.questions import Question
 from metacog.data.tasks.traces import choose_plan, think
 from metacog.model.base import Base
@@ -16,7 +17,8 @@ class GivenTrace:
     """A question with a trace that answers it, whole."""
 
     reply: Generation
-    plan: str
+    plan: str | None
+    """The plan that it was written under, or None where nobody knows."""
 
 
 def given_trace(base: Base, question: Question, rng: Random) -> GivenTrace:
@@ -30,6 +32,22 @@ def given_trace(base: Base, question: Question, rng: Random) -> GivenTrace:
         thought += [(token, piece.trained) for token in base.encode(piece.text)]
     answer = (*base.encode(question.answer), base.tokenizer.eos_token_id)
     prompt = render(base.tokenizer, [{"role": "user", "content": question.text}])
+    return _trace(base, tuple(prompt), thought, answer, plan)
+
+
+def text_trace(base: Base, encoded: EncodedExample) -> GivenTrace:
+    """Return a data set's example as a trace of which every token is learned; its plan is not known."""
+    thought = [(token, True) for token in encoded.think]
+    return _trace(base, encoded.prompt, thought, encoded.answer, None)
+
+
+def _trace(
+    base: Base,
+    prompt: tuple[int, ...],
+    thought: Sequence[tuple[int, bool]],
+    answer: Sequence[int],
+    plan: str | None,
+) -> GivenTrace:
     written = [
         *((token, Segment.THINK, trained) for token, trained in thought),
         *((token, Segment.CLOSE, True) for token in base.tags.think_close),
@@ -47,7 +65,7 @@ def given_trace(base: Base, question: Question, rng: Random) -> GivenTrace:
         close_reason=CloseReason.NATURAL,
         source=BudgetSource.UNCAPPED,
     )
-    reply = Generation(0, tuple(prompt), steps, report, None, plan, None, finished=True)
+    reply = Generation(0, prompt, steps, report, None, plan, None, finished=True)
     return GivenTrace(reply, plan)
 
 

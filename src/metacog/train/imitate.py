@@ -3,20 +3,19 @@
 The gate learns the traces' tokens, the heads their plan and length. After `cut_after` steps traces
 are cut at the layer's own budget, as the controller would cut them, and `think_tokens_used` counts
 what was kept; the budget's target stays the full length. Correctness under a budget is not known
-of a given trace, so confidence learns nothing here.
+of a given trace, so confidence learns nothing here; nor does the plan from a data set's rows.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from random import Random
+from typing import Any
 
 import torch
 
 from metacog.config.objective import ImitateObjective
 from metacog.config.run import RunConfig
-from metacog.data.tasks.questions import Question
 from metacog.losses.answer import answer_loss
 from metacog.losses.budget import Spending, budget_used
 from metacog.losses.combine import LossName, combine, loss_values
@@ -30,11 +29,12 @@ from metacog.model.gate import FeedbackGate
 from metacog.model.outputs import LayerOutput
 from metacog.records import Generation
 from metacog.train.gated import gate_tallies, gated, read_prompts, reply_batch, reply_logits
-from metacog.train.given import GivenTrace, cut_at, given_trace
+from metacog.train.given import GivenTrace, cut_at
 from metacog.train.layer_losses import layer_tallies, loss_weights, spending_tallies
 from metacog.train.loop import Counts, StepResult
 from metacog.train.optim import Optimizers, parameter_groups
 from metacog.train.saving import save_adapted
+from metacog.train.traces import Traces
 
 
 @dataclass(frozen=True)
@@ -66,29 +66,26 @@ class Imitation:
         adapted: Adapted,
         config: RunConfig,
         objective: ImitateObjective,
-        *,
-        train: Sequence[Question],
-        validation: Sequence[Question],
+        traces: Traces,
     ) -> None:
         assert model.reader is not None
         self.layer = model.reader.layer
         self.model = MetacogModel(model.base, model.reader, feedback, model.decoding)
-        self._config, self._objective = config, objective
-        self._train, self._validation = train, validation
+        self._config, self._objective, self.traces = config, objective, traces
         self._weights = {**loss_weights(config), LossName.ANSWER: config.losses.answer}
         self._adapted = adapted
         self.optimizers = Optimizers(parameter_groups(config, self.layer, feedback, adapted))
 
     def batches(self, start: int) -> Iterator[ImitationBatch]:
-        """Yield traces of random questions, for ever."""
+        """Yield the traces of each step, for ever; what runs in the background ends with it."""
         step = start
-        while True:
-            rng = Random(f"{self._config.run.seed}/{step}")
-            count = self._config.run.batch * self._config.run.grad_accum
-            questions = rng.choices(self._train, k=count)
-            traces = [given_trace(self.model.base, question, rng) for question in questions]
-            yield ImitationBatch(traces, is_cut=step >= self._objective.cut_after)
-            step += 1
+        try:
+            while True:
+                traces = self.traces.batch(step)
+                yield ImitationBatch(traces, is_cut=step >= self._objective.cut_after)
+                step += 1
+        finally:
+            self.traces.close()
 
     def parts(self, batch: ImitationBatch) -> list[ImitationPart]:
         """Return the traces of each forward pass, cut at the layer's budgets where that is due."""
@@ -115,14 +112,14 @@ class Imitation:
         with self._reports(part) as (reports, tallies):
             loss = combine(reports, self._weights, counts)
             tokens = sum(len(reply.steps) for reply in part.replies)
-            yield StepResult(loss, reports, self._weights, tokens, tallies)
+            figures = {n: Tally.of(torch.tensor(v)) for n, v in self.traces.metrics().items()}
+            yield StepResult(loss, reports, self._weights, tokens, {**tallies, **figures})
 
     @torch.no_grad()
     def evaluate(self) -> Mapping[str, float]:
-        """Return the losses on whole traces of validation questions."""
+        """Return the losses on whole traces that are not trained on; nothing where there are none."""
         self._train_mode(False)
-        rng = Random(0)
-        traces = [given_trace(self.model.base, question, rng) for question in self._validation]
+        traces = self.traces.validation()
         whole: dict[LossName, LossReport] = {}
         for first in range(0, len(traces), self._config.run.batch):
             some = traces[first : first + self._config.run.batch]
@@ -142,6 +139,18 @@ class Imitation:
         budget = decoding.budget.model_copy(update={"revise": False, "reread": "none"})
         model = replace(self.model, decoding=decoding.model_copy(update={"budget": budget}))
         return model.with_layer(self.layer, plans=plans, gate=gate)
+
+    def state(self) -> Mapping[str, Any]:
+        """Return, as JSON values, where the data stand behind the last batch."""
+        return {"data": self.traces.state()}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Let `batches` go on behind the batch at which a state was taken.
+
+        Raises:
+            CheckpointError: If the state is that of other data.
+        """
+        self.traces.load_state(state["data"])
 
     def _train_mode(self, on: bool) -> None:
         self.layer.train(on)

@@ -34,6 +34,8 @@ from metacog.train.layer import LayerTraining, layer_shape
 from metacog.train.plans import plan_labels, with_plans
 from metacog.train.practice import Practice
 from metacog.train.rollouts import Progress, collect_features, uncapped_waves
+from metacog.train.text import TextSources, text_traces
+from metacog.train.traces import SolvedTraces, Traces
 
 VALIDATION_FEATURES = Path("features") / "validation.safetensors"
 """Where a run keeps what the layer is judged and its thresholds are chosen on."""
@@ -116,22 +118,35 @@ def prepare_gate(
 
 
 def prepare_imitation(
-    config: RunConfig, objective: ImitateObjective, model: MetacogModel
+    config: RunConfig,
+    objective: ImitateObjective,
+    model: MetacogModel,
+    sources: TextSources,
+    quarantine: Path | None,
 ) -> Imitation:
-    """Return a fresh layer and gate to be taught by the traces of solvers."""
+    """Return a fresh layer and gate to be taught by solvers' traces, or by rows of text."""
     torch.manual_seed(config.run.seed)
     bare = MetacogModel(model.base, decoding=_decoding(config, model))
     with_layer = bare.with_layer(
         MetacogLayer(layer_shape(bare, config)), plans=config.metacog.plans
     )
     gate = FeedbackGate(gate_shape(with_layer, config)) if config.feedback.enabled else None
-    train, validation = (
-        questions_of(config, split) for split in (Split.LAYER_TRAIN, Split.VALIDATION)
-    )
+    traces: Traces
+    if sources:
+        traces = text_traces(config, model.base, sources, quarantine=quarantine)
+    else:
+        train, validation = (
+            questions_of(config, split) for split in (Split.LAYER_TRAIN, Split.VALIDATION)
+        )
+        traces = SolvedTraces(
+            model.base,
+            train=train,
+            validation=validation,
+            size=config.run.batch * config.run.grad_accum,
+            seed=config.run.seed,
+        )
     adapted = adapt(model.base, config.adaptation)
-    return Imitation(
-        with_layer, gate, adapted, config, objective, train=train, validation=validation
-    )
+    return Imitation(with_layer, gate, adapted, config, objective, traces)
 
 
 def prepare_practice(

@@ -28,6 +28,7 @@ from metacog.train.prepare import (
     prepare_rereading,
 )
 from metacog.train.pretrain import Pretraining
+from metacog.train.text import TextSources, open_sources
 
 
 def train(config: RunConfig, *, run_dir: Path | None = None) -> RunDir:
@@ -35,12 +36,13 @@ def train(config: RunConfig, *, run_dir: Path | None = None) -> RunDir:
 
     Raises:
         ConfigError: If the objective cannot be run from this configuration.
-        ModelError: If there is no such base or layer. Nothing has been written then, nor before.
+        ModelError: If there is no such base or layer.
+        DataError: If a data set cannot be read. Nothing has been written then, nor before.
         RunError: If the directory exists, or a loss is not finite.
     """
     config = config.model_copy(deep=True)
     require_sinks(config.logging.sinks)
-    model = _checked_model(config)
+    model, sources = checked(config)
     name = config.run.name or default_name(config.run.objective.kind, datetime.now().astimezone())
     path = run_dir or Path("runs") / name
     origin = provenance.collect(seed=config.run.seed, config_digest=digest(config))
@@ -51,15 +53,29 @@ def train(config: RunConfig, *, run_dir: Path | None = None) -> RunDir:
         recorder.record(EventKind.CONFIG, 0, config.model_dump(mode="json"))
         for caution in cautions(config):
             recorder.alert(0, caution)
-        steps = _run(config, model, run, recorder)
+        steps = _run(config, model, sources, run, recorder)
         recorder.record(EventKind.STATUS, steps, {"message": "done", "path": str(run.path)})
     finally:
         recorder.close()
     return run
 
 
+def checked(config: RunConfig) -> tuple[MetacogModel | None, TextSources]:
+    """Return what a run starts from, nothing being written: its model and its data sets.
+
+    There is no model where the objective makes one of its own, and no data set where questions are
+    generated.
+
+    Raises:
+        ConfigError: If the objective cannot be run from this configuration.
+        ModelError: If there is no such base or layer.
+        DataError: If a data set cannot be read or has columns of no known kind.
+    """
+    model = _checked_model(config)
+    return model, [] if config.data.tasks else open_sources(config)
+
+
 def _checked_model(config: RunConfig) -> MetacogModel | None:
-    """Return the model that an objective starts from; None where it makes one of its own."""
     objective = config.run.objective
     refuse_unused(config)
     if isinstance(objective, PretrainObjective):
@@ -92,7 +108,13 @@ def _checked_model(config: RunConfig) -> MetacogModel | None:
     return found
 
 
-def _run(config: RunConfig, model: MetacogModel | None, run: RunDir, recorder: Recorder) -> int:
+def _run(
+    config: RunConfig,
+    model: MetacogModel | None,
+    sources: TextSources,
+    run: RunDir,
+    recorder: Recorder,
+) -> int:
     objective, loop = config.run.objective, config.run
     if isinstance(objective, PretrainObjective):
         return fit(Pretraining(config, objective), loop, run=run, recorder=recorder)
@@ -108,7 +130,7 @@ def _run(config: RunConfig, model: MetacogModel | None, run: RunDir, recorder: R
             again = prepare_rereading(config, objective, model, run, recorder)
             return fit(again, loop, run=run, recorder=recorder)
         case "imitate":
-            imitation = prepare_imitation(config, objective, model)
+            imitation = prepare_imitation(config, objective, model, sources, run.quarantine)
             return fit(imitation, loop, run=run, recorder=recorder)
         case "practice":
             practice = prepare_practice(config, objective, model)

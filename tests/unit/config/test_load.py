@@ -51,8 +51,9 @@ def test_a_recipe_and_its_overrides_become_a_config(tmp_path: Path) -> None:
         ),
         (
             {"data": {"zzzzzz": 1}},
-            "r.yaml: unknown key data.zzzzzz. The keys of data are: dataset, path, streaming, "
-            "split, sample_limit, tasks, num_prompts.",
+            "r.yaml: unknown key data.zzzzzz. The keys of data are: dataset, path, mixture, "
+            "streaming, split, sample_limit, shuffle_buffer, prefetch, max_malformed, "
+            "validation_rows, tasks, num_prompts.",
         ),
     ],
 )

@@ -85,7 +85,7 @@ def test_a_count_has_no_upper_bound(key: str, value: object) -> None:
     [
         ({"budget": {"min_tokens": 512}}, "budget.min_tokens wanted less than"),
         ({"budget": {"min_think": 600}}, "budget.min_think wanted at most"),
-        ({"data": {"path": "a", "tasks": ["gcd"]}}, "data.path or data.tasks"),
+        ({"data": {"path": "a", "tasks": ["gcd"]}}, "data.path, data.mixture and data.tasks"),
         ({"data": {"tasks": ["gcd", "gcd"]}}, "names a family twice"),
         ({"plan": {"scale": {"dirct": 1}}}, "plan.scale names 'dirct'"),
         (

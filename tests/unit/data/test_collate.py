@@ -2,8 +2,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metacog.data.collate import left_padded
+from metacog.data.collate import SegmentRow, in_segments, left_padded
 from metacog.data.tasks.corpus import TokenRow
+from metacog.records import Segment
 
 PAD = 99
 rows_of = st.lists(
@@ -41,3 +42,37 @@ def test_padding_stands_on_the_left_and_weighs_nothing(
         assert float(batch.weights[index, :start].sum()) == 0
     assert batch.mask.sum(1).tolist() == [len(row.ids) for row in rows]
     assert torch.equal(batch.mask, batch.mask.sort(dim=1).values)
+
+
+def segment_row(prompt: int, think: int, answer: int, *, untrained: int = 0) -> SegmentRow:
+    """A row of tokens 1, 2, ...; the first thoughts are not learned."""
+    segments = [Segment.THINK] * think + [Segment.CLOSE] + [Segment.ANSWER] * answer
+    first = prompt + 1
+    return SegmentRow(
+        prompt=tuple(range(1, first)),
+        reply=tuple(range(first, first + len(segments))),
+        segments=tuple(segments),
+        trained=tuple(index >= untrained for index in range(len(segments))),
+    )
+
+
+def test_segments_have_masks_of_their_own_and_padding_is_in_none() -> None:
+    batch = in_segments([segment_row(2, 3, 1), segment_row(1, 1, 1, untrained=2)], 99)
+    assert batch.ids.tolist() == [[1, 2, 3, 4, 5, 6, 7], [99, 99, 99, 1, 2, 3, 4]]
+    drawn = {
+        "prompt": ["##.....", "...#..."],
+        "think": ["..###..", "....#.."],
+        "close": [".....#.", ".....#."],
+        "answer": ["......#", "......#"],
+        "trained": ["..#####", "......#"],
+        "valid": ["#######", "...####"],
+    }
+    for name, rows in drawn.items():
+        mask = getattr(batch, name)
+        assert [[cell == "#" for cell in row] for row in rows] == mask.tolist(), name
+
+
+def test_the_last_column_is_every_row_s_last_token() -> None:
+    batch = in_segments([segment_row(n, n, n) for n in (1, 5, 3)], 0)
+    assert bool(batch.valid[:, -1].all())
+    assert bool(batch.answer[:, -1].all())

@@ -23,4 +23,4 @@ def test_no_batch_of_tokens_or_replies_can_be_padded_on_the_right() -> None:
     with pytest.raises(DataError, match="padded on the left"):
         TokenBatch(ids, right, torch.zeros(1, 3))
     with pytest.raises(DataError, match="padded on the left"):
-        ReplyBatch(((5,),), ids, right.bool(), right.bool(), right.bool())
+        ReplyBatch(((5,),), ids, right.bool(), right.bool(), right.bool(), right.bool())

@@ -17,6 +17,7 @@ from metacog.model.gate import FeedbackGate, GateShape
 from metacog.records import Segment
 from metacog.train.gated import read_prompts
 from metacog.train.imitate import Imitation, ImitationBatch
+from metacog.train.traces import SolvedTraces
 
 CUT_AFTER, MOST = 3, 24
 LOSSES = ("answer", "plan", "budget", "variance", "style")
@@ -48,10 +49,11 @@ def made(model: MetacogModel, feedback: FeedbackGate | None, **run: object) -> I
         draw_questions(split, 8, families=["chain_sum", "count_bits"])
         for split in (Split.LAYER_TRAIN, Split.VALIDATION)
     )
-    adapted = adapt(model.base, config.adaptation)
-    return Imitation(
-        model, feedback, adapted, config, config.run.objective, train=train, validation=validation
+    traces = SolvedTraces(
+        model.base, train=train, validation=validation, size=config.run.batch, seed=config.run.seed
     )
+    adapted = adapt(model.base, config.adaptation)
+    return Imitation(model, feedback, adapted, config, config.run.objective, traces)
 
 
 @pytest.fixture

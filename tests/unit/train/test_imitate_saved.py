@@ -15,6 +15,7 @@ from metacog.decode.settings import engine_settings
 from metacog.model.adapt import Adapted
 from metacog.model.bundle import MetacogModel, load_model
 from metacog.train.imitate import Imitation
+from metacog.train.traces import SolvedTraces
 
 MakeModel = Callable[..., MetacogModel]
 BUDGET = BudgetConfig(min_tokens=2, max_tokens=24, min_think=3, answer_reserve=8)
@@ -32,8 +33,7 @@ def training_of(model: MetacogModel, *, with_gate: bool = True) -> Imitation:
         Adapted(),
         config,
         config.run.objective,
-        train=questions,
-        validation=questions,
+        SolvedTraces(model.base, train=questions, validation=questions, size=2, seed=0),
     )
 
 

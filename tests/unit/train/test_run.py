@@ -12,8 +12,11 @@ from metacog.telemetry.events import EventKind
 from metacog.telemetry.reader import read_events
 from metacog.train.layer import layer_shape
 from metacog.train.run import train
+from tests.textdata import rows, write_jsonl
 
 RECIPES = Path(__file__).parents[3] / "recipes"
+TEXT = "text.yaml"
+"""The recipe for a real base on a data set of the hub; it is run on rows of our own."""
 NAMES = sorted(path.name for path in RECIPES.glob("*.yaml"))
 SMALL_BASE = (
     "run.steps=2",
@@ -48,7 +51,7 @@ def test_there_are_recipes() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_loads_and_names_local_things_only(name: str) -> None:
     config = load(RECIPES / name)
-    assert config.data.tasks, "a shipped recipe reads no data set from the hub"
+    assert config.data.tasks or name == TEXT, "what trains nano reads no data set from the hub"
     assert not config.model.hub_push
     assert set(config.logging.sinks) <= {"jsonl", "console"}
 
@@ -75,6 +78,10 @@ def smaller(name: str, tiny: Path, layer: Path) -> tuple[str, ...]:
         ):  # only a base that is right now and then gives it something to learn from
             small = ("budget.max_tokens=64", "run.batch=2", f"run.objective.layer_path={layer}")
             return (*SMALL_LAYER, *small)
+        case _ if name == TEXT:
+            rows_path = write_jsonl(layer.parent / "rows.jsonl", rows(60))
+            less = [setting for setting in SMALL_LAYER if not setting.startswith("data.")]
+            return (*less, f"model.path={tiny}", f"data.path={rows_path}")
         case _:
             return (*SMALL_LAYER, f"model.path={tiny}")
 
@@ -99,6 +106,14 @@ def test_a_recipe_runs(name: str, tiny_directory: Path, nano_layer: Path, tmp_pa
         found = load_model(config.model.path, layer=run.path / "final")
         assert found.reader is not None
         assert (found.gate is not None) == (kind in {"gate", "imitate"})
+
+
+def test_the_recipe_for_text_streams_the_default_data_set() -> None:
+    config = load(RECIPES / TEXT)
+    assert config.data.dataset == RunConfig().data.dataset == "glaiveai/reasoning-v1-20m"
+    assert config.data.streaming
+    assert config.data.path is None
+    assert config.run.objective.kind == "imitate"
 
 
 @pytest.mark.parametrize(

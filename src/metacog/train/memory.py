@@ -1,0 +1,66 @@
+"""How much memory a step takes, roughly: what is held for certain, and what its gradient needs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+_MOMENTS = 2
+"""Numbers that AdamW keeps for each parameter; Muon keeps one, so there it is less."""
+_WIDTHS_PER_BLOCK = 10
+"""Vectors as wide as the residual stream that a block keeps of each token for its gradient: both norms'
+inputs and outputs, queries, keys, values, what attention gives, and both sums."""
+_MLP_WIDTHS_PER_BLOCK = 4
+"""Vectors as wide as the MLP: both projections, the activation and the product."""
+_LOGITS_PER_TOKEN = 3
+"""Vectors as long as the vocabulary for each learned token: logits, their log-softmax, its gradient."""
+_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int | None
+    """An estimate for the first batch; None where there is none yet."""
+
+
+@dataclass(frozen=True)
+class StepSize:
+    """What the gradient of one step passes through."""
+
+    tokens: int
+    """Padding included."""
+    learned: int
+    """Tokens with a loss."""
+    blocks: int
+    """Blocks that the gradient passes through."""
+    hidden: int
+    mlp: int
+    vocabulary: int
+
+    @property
+    def activations(self) -> int:
+        """Bytes that are kept for the gradient.
+
+        4 (tokens * blocks * (10 hidden + 4 mlp) + 3 learned * vocabulary)
+        """
+        width = _WIDTHS_PER_BLOCK * self.hidden + _MLP_WIDTHS_PER_BLOCK * self.mlp
+        kept = self.tokens * self.blocks * width
+        return _BYTES * (kept + _LOGITS_PER_TOKEN * self.learned * self.vocabulary)
+
+
+def memory_of(
+    frozen: Sequence[nn.Parameter], learning: Sequence[nn.Parameter], step: StepSize | None
+) -> Memory:
+    """Return what parameters, their gradients and optimisers take, and the first step."""
+    trained = sum(parameter.numel() for parameter in learning)
+    return Memory(
+        weights=sum(p.numel() * p.element_size() for p in (*frozen, *learning)),
+        gradients=_BYTES * trained,
+        optimizer=_MOMENTS * _BYTES * trained,
+        activations=None if step is None else step.activations,
+    )

@@ -1,0 +1,284 @@
+"""What a run would begin with, found out without writing anything and without a step.
+
+Objectives that learn from the base's own rollouts have no batch before these are made; of them the
+first prompt is shown.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from jaxtyping import Bool, Int
+from torch import Tensor, nn
+
+from metacog.config.objective import ImitateObjective, PretrainObjective
+from metacog.config.run import RunConfig
+from metacog.data.collate import SegmentBatch, TokenBatch
+from metacog.data.tasks.splits import Split
+from metacog.model.base import decoder_blocks, require_left_padding
+from metacog.model.bundle import MetacogModel
+from metacog.model.gate import FeedbackGate
+from metacog.model.metacog import MetacogLayer
+from metacog.records import Segment
+from metacog.text.render import render, template_opens_think
+from metacog.text.resolve import Tokenizer, resolve_tag
+from metacog.text.tags import TAGS
+from metacog.train.gate import gate_shape
+from metacog.train.gated import segment_batch
+from metacog.train.layer import layer_shape
+from metacog.train.memory import Memory, StepSize, memory_of
+from metacog.train.optim import Group
+from metacog.train.prepare import prepare_imitation, questions_of
+from metacog.train.pretrain import Pretraining
+from metacog.train.run import checked
+from metacog.train.text import TextSources
+
+_QUICK_CHUNK = 2000
+"""Examples that pretraining draws for its first batch here, instead of `run.objective.chunk`."""
+
+
+@dataclass(frozen=True)
+class GroupReport:
+    """Parameters that learn at one rate."""
+
+    name: str
+    parameters: int
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class SourceReport:
+    """A data set that was opened."""
+
+    name: str
+    place: str
+    split: str
+    kind: str
+    """Its columns."""
+    domain: str | None
+    weight: float
+
+
+@dataclass(frozen=True)
+class Span:
+    """Tokens in a row that belong to one part and are learned alike."""
+
+    part: str
+    """A segment, or `row` where an objective knows no segments."""
+    learned: bool
+    tokens: int
+    text: str
+
+
+Rows = tuple[tuple[Span, ...], ...]
+"""The spans of each row of a batch."""
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens of examples."""
+
+    max_len: int
+    context: int
+    longest_seen: int | None
+    batch: tuple[int, ...]
+    """Of each row of the first batch, padding left out."""
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """All that is known before the first step."""
+
+    objective: str
+    model: str
+    left_padding: bool
+    template_opens_think: bool
+    tags: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    """Ids of opener and closer by name."""
+    sources: tuple[SourceReport, ...]
+    batch: Rows
+    """The first batch, row by row; for objectives that learn from rollouts the first prompt."""
+    lengths: Lengths
+    groups: tuple[GroupReport, ...]
+    frozen: int
+    """Parameters that stay as they are."""
+    memory: Memory
+
+
+def preflight(config: RunConfig) -> Preflight:
+    """Check a run and return what it would begin with.
+
+    Raises:
+        ConfigError: If the objective cannot be run from this configuration.
+        ModelError: If there is no such base or layer, or its tokenizer pads on the right.
+        DataError: If a data set cannot be read.
+    """
+    config = config.model_copy(deep=True)
+    model, sources = checked(config)
+    objective = config.run.objective
+    if isinstance(objective, PretrainObjective):
+        return _of_pretraining(config, objective)
+    assert model is not None
+    if isinstance(objective, ImitateObjective):
+        return _of_imitation(config, objective, model, sources)
+    return _of_rollouts(config, model)
+
+
+def _of_imitation(
+    config: RunConfig, objective: ImitateObjective, model: MetacogModel, sources: TextSources
+) -> Preflight:
+    training = prepare_imitation(config, objective, model, sources, None)
+    batches = training.batches(0)
+    replies = [trace.reply for trace in next(batches).traces]
+    metrics = training.traces.metrics()
+    training.traces.close()
+    base, gate = model.base, training.model.gate
+    laid_out = segment_batch(replies, base.pad_id)
+    above_gate = 0 if gate is None else len(base.blocks) - 1 - gate.shape.layer
+    longest = metrics.get("data/longest_seen")
+    return _report(
+        config,
+        base.tokenizer,
+        groups=training.optimizers.groups,
+        held=(base.model,),
+        rows=_rows_of(base.tokenizer, laid_out),
+        lengths=Lengths(
+            max_len=int(metrics.get("data/max_len", config.length.max_len)),
+            context=base.context,
+            longest_seen=None if longest is None else int(longest),
+            batch=tuple(laid_out.valid.sum(1).tolist()),
+        ),
+        sources=sources,
+        step=_step_size(base.model, laid_out.ids, laid_out.trained, above_gate),
+    )
+
+
+def _of_pretraining(config: RunConfig, objective: PretrainObjective) -> Preflight:
+    quick = objective.model_copy(update={"chunk": _QUICK_CHUNK, "compiled": False})
+    training = Pretraining(config, quick)
+    batch = next(iter(training.batches(0)))
+    learned, longest = batch.weights > 0, objective.longest
+    blocks = int(training.model.config.num_hidden_layers)
+    return _report(
+        config,
+        training.tokenizer,
+        groups=training.optimizers.groups,
+        held=(),
+        rows=_rows_of(training.tokenizer, batch),
+        lengths=Lengths(longest, longest, None, tuple(batch.mask.sum(1).tolist())),
+        sources=(),
+        step=_step_size(training.model, batch.ids, learned, blocks),
+    )
+
+
+def _of_rollouts(config: RunConfig, model: MetacogModel) -> Preflight:
+    one = config.model_copy(update={"data": config.data.model_copy(update={"num_prompts": 1})})
+    (question,) = questions_of(one, Split.LAYER_TRAIN)
+    base = model.base
+    prompt = render(base.tokenizer, [{"role": "user", "content": question.text}])
+    span = Span(Segment.PROMPT, False, len(prompt), base.decode(prompt, with_control=True))
+    rate, decay = config.run.learning_rate, config.run.weight_decay
+    name, learning = _learning_of(config, model)
+    layer = () if model.reader is None else (model.reader.layer,)
+    return _report(
+        config,
+        base.tokenizer,
+        groups=[Group(name, learning, rate, decay)],
+        held=(base.model, *layer),
+        rows=((span,),),
+        lengths=Lengths(base.context, base.context, None, (len(prompt),)),
+        sources=(),
+        step=None,
+    )
+
+
+def _learning_of(config: RunConfig, model: MetacogModel) -> tuple[str, list[nn.Parameter]]:
+    match config.run.objective.kind:
+        case "gate":
+            return "gate", list(FeedbackGate(gate_shape(model, config)).parameters())
+        case "reread":
+            assert model.reader is not None
+            layer = model.reader.layer
+            return "layer", [*layer.reread_heads.parameters(), *layer.reread_experts.parameters()]
+        case _:
+            return "layer", list(MetacogLayer(layer_shape(model, config)).parameters())
+
+
+def _report(
+    config: RunConfig,
+    tokenizer: Tokenizer,
+    *,
+    groups: Sequence[Group],
+    held: Sequence[nn.Module],
+    rows: Rows,
+    lengths: Lengths,
+    sources: TextSources,
+    step: StepSize | None,
+) -> Preflight:
+    require_left_padding(tokenizer)
+    tags = {tag.name: resolve_tag(tokenizer, tag) for tag in TAGS}
+    learning = [parameter for group in groups for parameter in group.parameters]
+    known = {id(parameter) for parameter in learning}
+    frozen = [p for module in held for p in module.parameters() if id(p) not in known]
+    return Preflight(
+        objective=config.run.objective.kind,
+        model=config.model.path,
+        left_padding=tokenizer.padding_side == "left",
+        template_opens_think=template_opens_think(tokenizer),
+        tags={name: (ids.open, ids.close) for name, ids in tags.items()},
+        sources=tuple(
+            SourceReport(s.name, s.place, s.split, kind, s.domain, s.weight) for s, kind in sources
+        ),
+        batch=rows,
+        lengths=lengths,
+        groups=tuple(
+            GroupReport(g.name, sum(p.numel() for p in g.parameters), g.learning_rate)
+            for g in groups
+        ),
+        frozen=sum(parameter.numel() for parameter in frozen),
+        memory=memory_of(frozen, learning, step),
+    )
+
+
+def _rows_of(tokenizer: Tokenizer, batch: SegmentBatch | TokenBatch) -> Rows:
+    """Return the runs of tokens of each row that belong together, as text."""
+    if isinstance(batch, TokenBatch):
+        learned, valid, parts = batch.weights > 0, batch.mask > 0, {"row": batch.mask > 0}
+    else:
+        learned, valid = batch.trained, batch.valid
+        parts = {
+            Segment.PROMPT.value: batch.prompt,
+            Segment.THINK.value: batch.think,
+            Segment.CLOSE.value: batch.close,
+            Segment.ANSWER.value: batch.answer,
+        }
+    found = []
+    for row in range(len(batch.ids)):
+        columns = valid[row].nonzero().flatten().tolist()
+        named = {c: name for name, mask in parts.items() for c in columns if bool(mask[row, c])}
+        runs = groupby(columns, key=lambda c: (named[c], bool(learned[row, c])))
+        found.append(tuple(_span(tokenizer, batch.ids[row, list(run)], *key) for key, run in runs))
+    return tuple(found)
+
+
+def _span(tokenizer: Tokenizer, ids: Int[Tensor, " tokens"], part: str, learned: bool) -> Span:
+    return Span(part, learned, len(ids), str(tokenizer.decode(ids.tolist())))
+
+
+def _step_size(
+    model: Any,
+    ids: Int[Tensor, "batch seq"],
+    learned: Bool[Tensor, "batch seq"],
+    blocks: int,
+) -> StepSize:
+    config = model.config.get_text_config()
+    matrices = [p for p in decoder_blocks(model)[0].parameters() if p.ndim == 2]
+    return StepSize(
+        tokens=ids.numel(),
+        learned=int(learned.sum()),
+        blocks=blocks,
+        hidden=int(config.hidden_size),
+        mlp=max(max(matrix.shape) for matrix in matrices),
+        vocabulary=int(config.vocab_size),
+    )
