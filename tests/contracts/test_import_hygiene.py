@@ -39,6 +39,19 @@ def test_the_command_line_starts_light() -> None:
     assert heavy_after("import metacog.cli.main") == set()
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["bench", "decode", "--help"], ["--version"]])
+def test_help_costs_no_torch(arguments: list[str]) -> None:
+    """The help's own words go elsewhere: they name libraries too."""
+    asked = [
+        "import contextlib, io",
+        "from metacog.cli.main import app",
+        "with contextlib.redirect_stdout(io.StringIO()) as told, contextlib.suppress(SystemExit):",
+        f"    app({arguments})",
+        "assert told.getvalue()",
+    ]
+    assert heavy_after("\n".join(asked)) == set()
+
+
 @pytest.mark.parametrize("name", existing(LIGHT))
 def test_a_light_package_stays_light(name: str) -> None:
     assert heavy_after("\n".join(f"import {module}" for module in submodules(name))) == set()

@@ -92,8 +92,14 @@ def test_padded_rows_are_what_transformers_computes_alone(
 
 
 def steps_of(base: Base, feedback: FeedbackGate) -> list[Stepper]:
-    own = [LlamaStep(base, feedback, tapped=True, longest=64)] if is_llama_shaped(base) else []
-    return [ModuleStep(base, feedback, tapped=True), *own]
+    """The step through the modules, and the fast one with maps laid together and as they are."""
+    found: list[Stepper] = [ModuleStep(base, feedback, tapped=True)]
+    if is_llama_shaped(base):
+        for most in (2**20, 0):
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr("metacog.model.step.TOGETHER", most)
+                found.append(LlamaStep(base, feedback, tapped=True, longest=64))
+    return found
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

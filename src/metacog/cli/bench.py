@@ -25,6 +25,9 @@ def decode(
     continuous: Annotated[
         bool, typer.Option(help="Run transformers' continuous batching too; it fills the memory.")
     ] = False,
+    untrained_layer: Annotated[
+        bool, typer.Option(help="Time a fresh layer and gate: for a base that has none.")
+    ] = False,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of torch; its own choice by default.")
     ] = None,
@@ -33,14 +36,17 @@ def decode(
     """Compare the engine with transformers' generate, and itself with and without the layer."""
     import torch
 
-    from metacog.eval.speed import decode_speeds
+    from metacog.eval.speed import decode_speeds, with_untrained_layer
     from metacog.model.bundle import load_model
 
     if threads is not None:
         torch.set_num_threads(threads)
     loaded = load_model(model, layer=layer, base_path=base)
+    if untrained_layer:
+        loaded = with_untrained_layer(loaded)
     found: dict[str, Any] = {
         "model": model,
+        "untrained_layer": untrained_layer,
         "prompts": prompts,
         "rows": rows,
         "pairs": pairs,

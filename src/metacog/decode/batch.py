@@ -14,7 +14,7 @@ from metacog.decode.batch_budget import BatchController
 from metacog.decode.opening import Opener, Opening
 from metacog.decode.rereading import Rereader
 from metacog.decode.rows import ALTERED, SAMPLED, THINK, RowMeta, Rows
-from metacog.decode.sampling import choose, gumbel_of, token_logprob
+from metacog.decode.sampling import Noise, choose, token_logprob
 from metacog.model.bundle import MetacogModel
 from metacog.model.cache import SlotCache, growing_cache
 from metacog.model.step import Gating, stepper_of
@@ -45,6 +45,7 @@ class Batch:
             tapped=model.reader is not None and settings.reread.schedule != "none",
             longest=longest,
         )
+        self.noise = Noise(base.vocabulary, self.device)
         self._thinking = np.zeros(0, dtype=np.bool_)
         self.logits = torch.zeros(capacity, base.vocabulary, device=self.device)
 
@@ -58,7 +59,7 @@ class Batch:
         """Slots without a row."""
         return len(self.rows.meta) - self.rows.used
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def admit(self, requests: Sequence[Request]) -> None:
         """Read the prompts of waiting requests in one pass and give each a slot."""
         ids, valid = left_padded_ids([request.prompt for request in requests], self.base.pad_id)
@@ -93,29 +94,27 @@ class Batch:
         )
         return slot
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def choose_tokens(self) -> None:
         """Choose every row's next token, forced where the controller says so."""
         rows, used = self.rows, self.rows.used
         decision = self.controller.decide()
         temperature, top_p = rows.sampler(self.controller.segments())
+        noise = self.noise.of(rows.stream[:used], rows.index[:used]) if temperature.any() else None
         choice = choose(
             self.logits[:used],
-            gumbel_of(rows.stream[:used], rows.index[:used], self.base.vocabulary),
+            noise,
             temperature=temperature,
             top_p=top_p,
             decision=decision,
             repetition=rows.repetition(),
         )
-        tokens, replaced = self.controller.resolve(choice.token.cpu().numpy())
+        tokens, replaced = self.controller.resolve(choice.token)
         segments = self.controller.observe(tokens)
-        altered = replaced | choice.altered.cpu().numpy()
-        flags = np.where(decision.forced < 0, SAMPLED | np.where(altered, ALTERED, 0), 0)
+        altered = np.where(replaced | choice.altered, ALTERED, 0)
+        flags = np.where(decision.forced < 0, SAMPLED | altered, 0).astype(np.int8)
         emitted = torch.from_numpy(tokens).to(self.device)
-        logprobs = choice.logprob
-        if replaced.any():
-            logprobs = token_logprob(self.logits[:used], emitted)
-        rows.write(emitted, segments, flags.astype(np.int8), logprobs)
+        rows.write(tokens, segments, flags, token_logprob(self.logits[:used], emitted))
         self._thinking = segments == THINK
 
     def last_steps(self) -> Iterator[Step]:
@@ -128,22 +127,26 @@ class Batch:
         done = np.flatnonzero(self.controller.done)
         for slot in done[::-1].tolist():
             yield self._finished(slot)
-            last = self.rows.used - 1
-            self.controller.release(slot)
-            if slot != last:
-                self.controller.move(last, slot)
-                self.cache.move(last, slot, int(self.rows.length[last]))
-                self.rows.move(last, slot)
-                self.logits[slot] = self.logits[last]
-                self._thinking[slot] = self._thinking[last]
-            self.rows.used -= 1
+            self._release(slot)
 
-    @torch.no_grad()
+    @torch.inference_mode()
+    def _release(self, slot: int) -> None:
+        last = self.rows.used - 1
+        self.controller.release(slot)
+        if slot != last:
+            self.controller.move(last, slot)
+            self.cache.move(last, slot, int(self.rows.length[last]))
+            self.rows.move(last, slot)
+            self.logits[slot] = self.logits[last]
+            self._thinking[slot] = self._thinking[last]
+        self.rows.used -= 1
+
+    @torch.inference_mode()
     def forward(self) -> None:
         """Read each row's last token, and the layer again where it is due."""
         rows, used = self.rows, self.rows.used
-        columns = rows.length[:used].clone()
-        width = int(columns.max()) + 1
+        lengths = rows.length[:used]
+        columns, width = torch.from_numpy(lengths.copy()).to(self.device), int(lengths.max()) + 1
         thinking = torch.from_numpy(self._thinking[:used]).to(self.device)
         self.cache.prepare(columns, width)
         gating = Gating(rows.gamma[:used], thinking)
@@ -160,10 +163,9 @@ class Batch:
         due = self.rereader.due(self._thinking[:used], controller.at_line_end[:used], thought)
         if not len(due) or tapped is None:
             return
-        points = torch.from_numpy(due).to(self.device)
-        states = tapped.gather(points, torch.zeros_like(points))
+        states = tapped.newest(torch.from_numpy(due).to(self.device))
         for slot, verdict in zip(
-            due.tolist(), self.rereader.read(states, thought[due].tolist()), strict=True
+            due.tolist(), self.rereader.read(states, thought[due]), strict=True
         ):
             self.rows.remember(slot, verdict.rereading)
             if verdict.kind is not None:
@@ -178,11 +180,8 @@ class Batch:
             source=opening.source,
         )
         figures = None
-        feedback = self.model.gate
-        if feedback is not None and self.settings.gate:
-            figures = self.rows.gate_report(
-                slot, report.used, feedback, telemetry=self.settings.telemetry
-            )
+        if self.model.gate is not None and self.settings.gate:
+            figures = self.rows.gate_report(slot, report.used, telemetry=self.settings.telemetry)
         return Generation(
             request_id=request.id,
             prompt=request.prompt,

@@ -53,7 +53,7 @@ class Engine:
         yield from self._events(requests, steps=True)
 
     def _events(self, requests: Iterable[Request], *, steps: bool) -> Iterator[Step | Generation]:
-        waiting = deque(requests)
+        waiting = deque(sorted(requests, key=_longest_first))
         for request in waiting:
             self._check(request)
         if not waiting:
@@ -96,3 +96,13 @@ class Engine:
                 f"{len(request.prompt)} and max_new_tokens {request.max_new_tokens}. "
                 "Shorten the prompt or lower max_new_tokens."
             )
+
+
+def _longest_first(request: Request) -> tuple[int, int]:
+    """Sort by what a reply may take, then by its prompt: late long ones would run almost alone.
+
+    Prompts of one length are also read together without padding.
+    """
+    budget = request.budget
+    longest = request.max_new_tokens if budget is None or budget == NO_LIMIT else budget
+    return -longest, -len(request.prompt)

@@ -51,6 +51,8 @@ class Opening:
     reading: Reading | None = None
     plan: str | None = None
     gamma: Float[Tensor, " hidden"] | None = None
+    saturation: float | None = None
+    """Share of gamma's channels at their limit; None without a gate."""
     marks: tuple[int, ...] = ()
     """Forced at the start of THINK."""
 
@@ -99,7 +101,7 @@ class Opener:
         budgets = [self._budget(r, p) for r, p in zip(requests, predicted, strict=True)]
         enforced = torch.tensor([float("inf") if b == NO_LIMIT else float(b) for b in budgets])
         records = reader.records(reading, enforced.to(reading.plan.device))
-        gammas = self._gammas(reading)
+        gammas, saturations = self._gammas(reading)
         return [
             Opening(
                 sampler=self._sampler(request, records[row], plans[row]),
@@ -109,6 +111,7 @@ class Opener:
                 reading=records[row],
                 plan=plans[row],
                 gamma=None if gammas is None else gammas[row],
+                saturation=saturations[row],
                 marks=self._marks(plans[row]),
             )
             for row, request in enumerate(requests)
@@ -141,11 +144,14 @@ class Opener:
         predicted = request.budget is None and self.settings.use_predicted_budget
         return BudgetSource.PREDICTED if predicted else _source(enforced)
 
-    def _gammas(self, reading: CalibratedReading) -> Float[Tensor, "batch hidden"] | None:
-        if self.model.gate is None:
-            return None
-        raw = reading.raw
-        return self.model.gate.gamma(raw.g, raw.plan_logits, raw.conf_raw)
+    def _gammas(
+        self, reading: CalibratedReading
+    ) -> tuple[Float[Tensor, "batch hidden"] | None, list[float | None]]:
+        feedback, raw = self.model.gate, reading.raw
+        if feedback is None:
+            return None, [None] * len(reading.plan)
+        gammas = feedback.gamma(raw.g, raw.plan_logits, raw.conf_raw)
+        return gammas, feedback.saturation(gammas).tolist()
 
     def _marks(self, plan: str) -> tuple[int, ...]:
         return self.settings.plan_marks.get(plan, ()) if self.settings.inject_plan else ()

@@ -1,6 +1,5 @@
 """Reads the layer again inside THINK, and says what that does to the budget."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,7 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metacog.model.reader import Reader, reread_records
+from metacog.decode.array_rule import Flags, Ints
+from metacog.model.calibration import CalibrationBlob
+from metacog.model.reader import Reader
+from metacog.model.rereading import RereadMaps
 from metacog.records import Rereading, RevisionKind
 
 Schedule = Literal["lines", "every", "none"]
@@ -33,20 +35,18 @@ class Verdict:
     rereading: Rereading
     kind: RevisionKind | None
     """None where the budget stays as it is."""
-    needed: int
-    """THINK tokens still needed, rounded up."""
 
 
 class Rereader:
     """Decides which rows are due, reads them, and turns what they say into verdicts."""
 
     def __init__(self, reader: Reader | None, settings: RereadSettings) -> None:
-        self.reader, self.settings = reader, settings
-        self._line_ends = np.zeros(0, dtype=bool)
+        self.settings = settings
+        self._maps = RereadMaps(reader) if reader is not None else None
 
-    def due(self, thinking: np.ndarray, at_line_end: np.ndarray, used: np.ndarray) -> np.ndarray:
+    def due(self, thinking: Flags, at_line_end: Flags, used: Ints) -> Ints:
         """Return the indices of rows whose last token lies in THINK where it is to be read again."""
-        if self.reader is None:
+        if self._maps is None:
             return np.zeros(0, dtype=np.int64)
         match self.settings.schedule:
             case "lines":
@@ -57,24 +57,18 @@ class Rereader:
                 chosen = np.zeros_like(thinking)
         return np.flatnonzero(chosen)
 
-    def read(
-        self, states: Float[Tensor, "points layers hidden"], used: Sequence[int]
-    ) -> list[Verdict]:
-        """Return a verdict for every row whose states are given."""
-        assert self.reader is not None
-        spent = torch.tensor(used, dtype=torch.float32, device=states.device)
-        calibrated = self.reader.reread(states, spent)
-        records = reread_records(calibrated, used)
-        confident, hopeless = calibrated.confident.tolist(), calibrated.hopeless.tolist()
-        needed = np.ceil(calibrated.needed_tokens.cpu().numpy()).astype(int).tolist()
-        return [
-            Verdict(record, self._kind(confident[row], hopeless[row]), needed[row])
-            for row, record in enumerate(records)
-        ]
+    def read(self, states: Float[Tensor, "points layers hidden"], used: Ints) -> list[Verdict]:
+        """Return a verdict for every row whose states are given, after `used` THINK tokens."""
+        assert self._maps is not None
+        spent = torch.from_numpy(used.astype(np.float32)).to(states.device)
+        outlooks = (column.tolist() for column in self._maps(states, spent))
+        records = map(Rereading, used.tolist(), *outlooks)
+        return [Verdict(each, self._kind(each, self._maps.calibration)) for each in records]
 
-    def _kind(self, confident: bool, hopeless: bool) -> RevisionKind | None:
+    def _kind(self, record: Rereading, calibration: CalibrationBlob) -> RevisionKind | None:
         if not self.settings.revise:
             return None
-        if confident:
+        if record.ready > calibration.confident_threshold:
             return RevisionKind.CONFIDENT
+        hopeless = record.hope < calibration.hopeless_threshold
         return RevisionKind.HOPELESS if hopeless else RevisionKind.LOWERED

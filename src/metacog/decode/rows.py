@@ -4,14 +4,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from metacog.decode.batch_budget import SEGMENTS
+from metacog.decode.array_rule import SEGMENTS, Codes, Ints
 from metacog.decode.opening import Opening
-from metacog.decode.sampling import Repetition, streams
+from metacog.decode.sampling import Reals, Repetition, streams
 from metacog.decode.terms import segments_of
-from metacog.model.gate import FeedbackGate, GateState
+from metacog.model.gate import GateState
 from metacog.records import GateReport, Request, Rereading, Segment, Step
 
 SAMPLED, ALTERED = 1, 2
@@ -41,20 +41,19 @@ class Rows:
         self.seen = torch.zeros(capacity, vocab, dtype=torch.bool, device=device)
         self.meta: list[RowMeta | None] = [None] * capacity
         self.token = torch.zeros(capacity, dtype=torch.long, device=device)
-        self.length = torch.zeros(capacity, dtype=torch.long, device=device)
-        self.index = torch.zeros(capacity, dtype=torch.long, device=device)
-        self.stream = torch.zeros(capacity, dtype=torch.long, device=device)
-        self.temperature = torch.ones(capacity, len(SEGMENTS), device=device)
-        self.top_p = torch.ones(capacity, len(SEGMENTS), device=device)
+        self.length = np.zeros(capacity, dtype=np.int64)
+        self.index = np.zeros(capacity, dtype=np.int64)
+        self.stream = np.zeros(capacity, dtype=np.int64)
+        self.temperature = np.ones((capacity, len(SEGMENTS)), dtype=np.float32)
+        self.top_p = np.ones((capacity, len(SEGMENTS)), dtype=np.float32)
         self.penalty = np.ones(capacity, dtype=np.float32)
         self.gamma = torch.ones(capacity, hidden, device=device)
         self.tokens = np.zeros((capacity, longest), dtype=np.int64)
         self.segments = np.zeros((capacity, longest), dtype=np.int8)
         self.flags = np.zeros((capacity, longest), dtype=np.int8)
         self.logprobs = np.zeros((capacity, longest), dtype=np.float32)
-        self.gate_on = np.zeros((capacity, longest), dtype=np.float32)
-        self.gate_change = np.zeros((capacity, longest), dtype=np.float32)
-        self.gate_relative = np.zeros((capacity, longest), dtype=np.float32)
+        self.gated = np.zeros((capacity, longest, 3), dtype=np.float32)
+        """The gate at every token: its switch, the change it made, and that over the state's norm."""
 
     def admit(self, meta: RowMeta, length: int) -> int:
         """Take the next free slot for a row whose prompt of `length` tokens is in the cache."""
@@ -62,9 +61,8 @@ class Rows:
         self.meta[slot] = meta
         self.length[slot], self.index[slot] = length, 0
         keys = (torch.tensor([key]) for key in (request.seed, request.id))
-        self.stream[slot] = streams(*keys)[0]
-        for code, (temperature, top_p) in enumerate(meta.opening.sampler):
-            self.temperature[slot, code], self.top_p[slot, code] = temperature, top_p
+        self.stream[slot] = streams(*keys).item()
+        self.temperature[slot], self.top_p[slot] = zip(*meta.opening.sampler, strict=True)
         self.penalty[slot] = request.repetition_penalty
         self.seen[slot] = False
         self.used += 1
@@ -77,13 +75,10 @@ class Rows:
             if isinstance(value, torch.Tensor | np.ndarray):
                 value[target] = value[source]
 
-    def sampler(
-        self, segments: np.ndarray
-    ) -> tuple[Float[Tensor, " used"], Float[Tensor, " used"]]:
+    def sampler(self, segments: Codes) -> tuple[Reals, Reals]:
         """Return temperature and top-p of each running row in the segment it is in."""
-        rows = torch.arange(self.used, device=self.token.device)
-        codes = torch.from_numpy(segments.astype(np.int64)).to(rows)
-        return self.temperature[rows, codes], self.top_p[rows, codes]
+        rows = np.arange(self.used)
+        return self.temperature[rows, segments], self.top_p[rows, segments]
 
     def repetition(self) -> Repetition | None:
         """Return what makes written tokens less likely, or None where no row asks for it."""
@@ -94,29 +89,29 @@ class Rows:
 
     def write(
         self,
-        tokens: Int[Tensor, " used"],
-        segments: np.ndarray,
-        flags: np.ndarray,
+        tokens: Ints,
+        segments: Codes,
+        flags: Codes,
         logprobs: Float[Tensor, " used"],
     ) -> None:
         """Record the token that each running row emitted."""
-        rows, at = np.arange(self.used), self.index[: self.used].cpu().numpy()
-        self.tokens[rows, at] = tokens.cpu().numpy()
+        rows, at = np.arange(self.used), self.index[: self.used]
+        self.tokens[rows, at] = tokens
         self.segments[rows, at] = segments
         self.flags[rows, at] = flags
         self.logprobs[rows, at] = logprobs.cpu().numpy()
-        self.token[: self.used] = tokens
-        self.seen[torch.arange(self.used, device=tokens.device), tokens] = True
+        self.token[: self.used] = torch.from_numpy(tokens)
+        if (self.penalty[: self.used] != 1).any():
+            self.seen[rows, tokens] = True
         self.index[: self.used] += 1
 
     def write_gate(self, state: GateState) -> None:
         """Record what the gate did to the token that each running row has just read."""
         if state.on is None or state.change is None or state.relative is None:
             return
-        rows, at = np.arange(self.used), self.index[: self.used].cpu().numpy() - 1
-        self.gate_on[rows, at] = state.on[:, 0].cpu().numpy()
-        self.gate_change[rows, at] = state.change[:, 0].cpu().numpy()
-        self.gate_relative[rows, at] = state.relative[:, 0].cpu().numpy()
+        rows, at = np.arange(self.used), self.index[: self.used] - 1
+        figures = torch.stack((state.on, state.change, state.relative), dim=-1)
+        self.gated[rows, at] = figures[:, 0].cpu().numpy()
 
     def of(self, slot: int) -> RowMeta:
         """Return what is known of a running row."""
@@ -149,16 +144,15 @@ class Rows:
         segments = segments_of(count, used, closer)
         return tuple(self.step(slot, at, segments[at]) for at in range(count))
 
-    def gate_report(
-        self, slot: int, used: int, feedback: FeedbackGate, *, telemetry: bool
-    ) -> GateReport:
+    def gate_report(self, slot: int, used: int, *, telemetry: bool) -> GateReport:
         """Return what the gate did over a row's THINK tokens; without any there is no figure."""
         if used == 0:
             return GateReport(None, None, None)
-        change = self.gate_change[slot, :used]
+        gated = self.gated[slot, :used]
+        coverage, _, norm = gated.mean(axis=0).tolist()
         return GateReport(
-            coverage=float(self.gate_on[slot, :used].mean()),
-            norm=float(self.gate_relative[slot, :used].mean()),
-            saturation=float(feedback.saturation(self.gamma[slot : slot + 1])),
-            per_token=tuple(change.tolist()) if telemetry else (),
+            coverage=coverage,
+            norm=norm,
+            saturation=self.of(slot).opening.saturation,
+            per_token=tuple(gated[:, 1].tolist()) if telemetry else (),
         )

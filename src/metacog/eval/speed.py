@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from metacog.config.model import DEFAULT_PLANS
 from metacog.data.tasks.drawing import draw_questions
 from metacog.data.tasks.splits import Split
 from metacog.decode.batch import left_padded_ids
@@ -23,6 +24,9 @@ from metacog.decode.settings import engine_settings, request_for
 from metacog.decode.terms import NO_LIMIT
 from metacog.model.base import Base
 from metacog.model.bundle import MetacogModel
+from metacog.model.gate import FeedbackGate, GateShape
+from metacog.model.metacog import MetacogLayer
+from metacog.model.shape import LayerShape
 from metacog.records import Request
 from metacog.text.render import render
 
@@ -54,6 +58,18 @@ def workload(model: MetacogModel, prompts: int, *, max_new_tokens: int) -> list[
         request = request_for(model, tuple(ids), request_id=index, budget=NO_LIMIT)
         found.append(replace(request, max_new_tokens=max_new_tokens, top_p=1.0))
     return found
+
+
+def with_untrained_layer(model: MetacogModel) -> MetacogModel:
+    """Return the model with a fresh layer and gate of the usual shape: as fast as trained ones."""
+    base, plans = model.base, DEFAULT_PLANS
+    shape = LayerShape(
+        hidden=base.hidden, num_layers=len(base.blocks), num_plans=len(plans), budget_min=1
+    )
+    inputs = shape.proj_dim + shape.num_plans + 1
+    feedback = GateShape(hidden=base.hidden, inputs=inputs, layer=shape.num_layers - 1)
+    layer, gate = MetacogLayer(shape).eval(), FeedbackGate(feedback).eval()
+    return model.with_layer(layer, plans=plans, gate=gate)
 
 
 def engine_run(

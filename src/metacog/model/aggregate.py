@@ -35,11 +35,16 @@ class LayerAggregator(nn.Module):
         super().__init__()
         self.agg = agg
         self.linked_all_layers = linked_all_layers
-        if agg == "attn" and linked_all_layers:
+        if self.has_attention:
             self.key = nn.Linear(proj, proj, bias=False)
             self.query = nn.Linear(proj, 1, bias=False)
             nn.init.normal_(self.key.weight, std=1 / math.sqrt(proj))
             nn.init.normal_(self.query.weight, std=0.1 / math.sqrt(proj))
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether blocks are weighed by what they say."""
+        return self.agg == "attn" and self.linked_all_layers
 
     def forward(self, z: Float[Tensor, "batch layers proj"]) -> Aggregate:
         """Return g and alpha."""

@@ -9,11 +9,15 @@ from jaxtyping import Bool, Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from metacog.model.norms import inverse_rms, norm_of
+
 Site = Literal["block", "mlp", "attention"]
 Switch = Literal["learned", "always"]
 
 _LOW, _HIGH, _TEMPERATURE = -0.1, 1.1, 2 / 3
 _SATURATED = 0.95
+_TINY = 1e-6
+"""Added to a mean square."""
 
 
 class GateShape(BaseModel):
@@ -66,6 +70,8 @@ class FeedbackGate(nn.Module):
         nn.init.zeros_(self.project.weight)
         nn.init.zeros_(self.switch.weight)
         nn.init.constant_(self.switch.bias, 2.0)
+        self.epsilon: Tensor
+        self.register_buffer("epsilon", torch.tensor(_TINY), persistent=False)
 
     def gamma(
         self,
@@ -91,8 +97,8 @@ class FeedbackGate(nn.Module):
         if self.shape.switch == "always":
             return states.new_ones(states.shape[:-1], dtype=torch.float32)
         x = states.detach().float()
-        x = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6)
-        logits: Tensor = self.switch(x).squeeze(-1)
+        scale = inverse_rms(x, self.epsilon)
+        logits = torch.addcmul(self.switch.bias, x @ self.switch.weight[0], scale)
         if not self.training:
             return (logits > 0).float()
         noise = torch.rand_like(logits).clamp(1e-6, 1 - 1e-6)
@@ -134,12 +140,13 @@ class GateState:
         if self.gamma is None or self.thinking is None:
             return states
         on = self.gate.on(states) * self.thinking
-        factor = 1 + on.unsqueeze(-1) * (self.gamma - 1).unsqueeze(1)
+        push = (self.gamma - 1).unsqueeze(1)
+        factor = 1 + on.unsqueeze(-1) * push
         gated = states * factor.to(states.dtype)  # a factor of 1 keeps every bit
         with torch.no_grad():
             self.on = on.detach()
-            self.change = (gated - states).float().norm(dim=-1)
-            self.relative = self.change / states.float().norm(dim=-1).clamp(min=1e-9)
+            self.change = norm_of(gated - states)
+            self.relative = self.change / norm_of(states).clamp(min=1e-9)
         return gated
 
 

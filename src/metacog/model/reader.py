@@ -8,7 +8,7 @@ from torch import Tensor
 
 from metacog.model.calibration import CalibratedReading, CalibratedRereading, CalibrationBlob
 from metacog.model.metacog import MetacogLayer
-from metacog.records import PerLayerReading, Reading, Rereading
+from metacog.records import PerLayerReading, Reading
 
 
 class Reader:
@@ -92,10 +92,3 @@ class Reader:
             tuple(PerLayerReading(tuple(p), b, c, a) for p, b, c, a in zip(*columns, strict=True))
             for columns in zip(plan, budget, confidence, alpha, strict=True)
         ]
-
-
-def reread_records(rereading: CalibratedRereading, used: Sequence[int]) -> tuple[Rereading, ...]:
-    """Return a record a row."""
-    needed, ready = rereading.needed_tokens.tolist(), rereading.ready.tolist()
-    columns = zip(used, needed, ready, rereading.hope.tolist(), strict=True)
-    return tuple(Rereading(used=u, needed=n, ready=r, hope=h) for u, n, r, h in columns)

@@ -39,7 +39,10 @@ class BudgetScale:
 
     def tokens(self, raw: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Return the budget in tokens, within [B_min, B_max]."""
-        fraction = torch.sigmoid(raw)
+        return self.at(torch.sigmoid(raw))
+
+    def at(self, fraction: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Return the tokens at a fraction of the scale: the inverse of `fraction`."""
         low, high = self._ends()
         return self._from_axis(low + (high - low) * fraction).clamp(self.min, self.max)
 

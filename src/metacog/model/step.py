@@ -14,16 +14,21 @@ import torch
 from jaxtyping import Bool, Float, Int
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
-from torch.nn.functional import linear, scaled_dot_product_attention, silu
+from torch.nn.functional import embedding, linear, scaled_dot_product_attention, silu
 
 from metacog.model.base import Base, gated_module
-from metacog.model.cache import SlotCache
+from metacog.model.cache import SlotCache, SlotLayer
 from metacog.model.gate import FeedbackGate, GateState, gate
 from metacog.model.masks import window_of
+from metacog.model.norms import inverse_rms
 from metacog.model.taps import Taps, taps
 
 _Map = tuple[Tensor, Tensor | None]
 """Weight and bias of a linear map."""
+
+TOGETHER = 2**20
+"""Bytes up to which maps of one input are laid together. Larger ones would double the base's memory and
+gain nothing: there reading weights takes the time, not calls."""
 
 _LLAMA_SHAPED = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 _FIXED_ROTARY = frozenset({"default", "linear", "llama3", "yarn"})
@@ -85,21 +90,28 @@ class ModuleStep:
             yield state, stack.enter_context(taps(blocks)) if self._tapped else None
 
 
+class _Norm(NamedTuple):
+    """An RMS norm: weight * x / sqrt(mean(x^2) + epsilon)."""
+
+    weight: Tensor
+    epsilon: Float[Tensor, ""]
+
+
 class _Block(NamedTuple):
     """The weights of one block of the Llama shape; a missing one is None."""
 
-    before_attention: Tensor
-    q: _Map
-    k: _Map
-    v: _Map
-    qk_norm: Tensor | None
+    before_attention: _Norm
+    qkv: tuple[_Map, ...]
+    """Laid together where they are small."""
+    num_q: int
+    num_k: int
+    """Heads of q, and of k and v."""
+    qk_norm: _Norm | None
     """For each head of q and then of k, `[heads, head_dim]`."""
     o: _Map
-    before_mlp: Tensor
-    gate: _Map
-    up: _Map
+    before_mlp: _Norm
+    gate_up: tuple[_Map, ...]
     down: _Map
-    epsilon: float
     scale: float
 
 
@@ -122,7 +134,8 @@ class LlamaStep:
     ) -> None:
         self._model: Any = base.model
         self._blocks = [_parts(block) for block in base.blocks]
-        self._head = _map(self._model.lm_head)
+        self._embedding = self._model.model.embed_tokens.weight
+        self._norm, self._head = _norm(self._model.model.norm), _map(self._model.lm_head)
         self._cos, self._sin = _rotary_table(self._model.model, longest)
         self._feedback, self._tapped = feedback, tapped
 
@@ -134,29 +147,32 @@ class LlamaStep:
         gating: Gating,
     ) -> StepOutput:
         """Read each row's token at its column of the cache, and say what comes next."""
-        inner = self._model.model
-        hidden = inner.embed_tokens(tokens)
-        where = _Where(
-            rows=torch.arange(len(columns), device=columns.device),
-            columns=columns,
-            cos=self._cos[columns],
-            sin=self._sin[columns],
-            mask=seen(columns, cache.width).unsqueeze(1),
-        )
+        hidden = embedding(tokens, self._embedding)
+        where = self._where(columns, cache.width)
         state = None
         if self._feedback is not None:
             state = GateState(self._feedback)
             state.set(gating.gamma, gating.thinking.unsqueeze(1))
         tapped = Taps(len(self._blocks)) if self._tapped else None
         for index, (block, slots) in enumerate(zip(self._blocks, cache.slots, strict=True)):
-            attended = _attend(block, hidden, where, slots.keys, slots.values)
+            attended = _attend(block, hidden, where, slots)
             hidden = hidden + _gated(state, index, "attention", attended)
             hidden = hidden + _gated(state, index, "mlp", _mlp(block, hidden))
             hidden = _gated(state, index, "block", hidden)
             if tapped is not None:
                 tapped.record(index, hidden.unsqueeze(1))
-        last = _normed(hidden, inner.norm.weight, inner.norm.variance_epsilon)
+        last = _normed(hidden, self._norm)
         return StepOutput(linear(last, *self._head).float(), tapped, state)
+
+    def _where(self, columns: Int[Tensor, " rows"], width: int) -> "_Where":
+        return _Where(
+            rows=torch.arange(len(columns), device=columns.device),
+            columns=columns,
+            width=width,
+            cos=self._cos[columns],
+            sin=self._sin[columns],
+            mask=seen(columns, width).unsqueeze(1) if len(columns) > 1 else None,
+        )
 
 
 Stepper = ModuleStep | LlamaStep
@@ -213,39 +229,48 @@ class _Where(NamedTuple):
 
     rows: Int[Tensor, " rows"]
     columns: Int[Tensor, " rows"]
+    width: int
+    """Columns of the widest row."""
     cos: Float[Tensor, "rows 1 head_dim"]
     sin: Float[Tensor, "rows 1 head_dim"]
     """Its first half negative: turning a vector's halves round then does the rotation."""
-    mask: Bool[Tensor, "rows 1 1 width"]
+    mask: Bool[Tensor, "rows 1 1 width"] | None
+    """None for a row alone, which sees every column."""
 
 
 def _attend(
-    block: _Block, hidden: Float[Tensor, "rows hidden"], where: _Where, keys: Tensor, values: Tensor
+    block: _Block, hidden: Float[Tensor, "rows hidden"], where: _Where, slots: SlotLayer
 ) -> Float[Tensor, "rows hidden"]:
-    x = _normed(hidden, block.before_attention, block.epsilon)
-    heads = (-1, where.cos.shape[-1])
-    q, k, v = (linear(x, *part).unflatten(1, heads) for part in (block.q, block.k, block.v))
-    both = torch.cat((q, k), dim=1)
+    x = _normed(hidden, block.before_attention)
+    used, turned = len(hidden), block.num_q + block.num_k
+    heads = _through(x, block.qkv).view(used, turned + block.num_k, -1)
+    qk = heads[:, :turned]
     if block.qk_norm is not None:
-        both = _normed(both, block.qk_norm, block.epsilon)
-    q, k = _rotated(both, where).split((q.shape[1], k.shape[1]), dim=1)
-    keys[where.rows, :, where.columns] = k
-    values[where.rows, :, where.columns] = v
-    used, width = len(hidden), where.mask.shape[-1]
+        qk = _normed(qk, block.qk_norm)
+    qk = _rotated(qk, where)
+    slots.keys[where.rows, :, where.columns] = qk[:, block.num_q :]
+    slots.values[where.rows, :, where.columns] = heads[:, turned:]
     out = scaled_dot_product_attention(
-        q.unsqueeze(2),
-        keys[:used, :, :width],
-        values[:used, :, :width],
+        qk[:, : block.num_q].unsqueeze(2),
+        slots.keys[:used, :, : where.width],
+        slots.values[:used, :, : where.width],
         attn_mask=where.mask,
         scale=block.scale,
-        enable_gqa=q.shape[1] != k.shape[1],
+        enable_gqa=block.num_q != block.num_k,
     )
-    return linear(out.flatten(1), *block.o)
+    return linear(out.view(used, -1), *block.o)
 
 
 def _mlp(block: _Block, hidden: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows hidden"]:
-    x = _normed(hidden, block.before_mlp, block.epsilon)
-    return linear(silu(linear(x, *block.gate)) * linear(x, *block.up), *block.down)
+    x = _normed(hidden, block.before_mlp)
+    gate, up = _through(x, block.gate_up).chunk(2, dim=1)
+    return linear(silu(gate) * up, *block.down)
+
+
+def _through(x: Float[Tensor, "rows inputs"], maps: tuple[_Map, ...]) -> Tensor:
+    """Return what all maps make of x, side by side."""
+    parts = [linear(x, *part) for part in maps]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 def _rotated(
@@ -254,35 +279,48 @@ def _rotated(
     return torch.addcmul(x * where.cos, x.roll(x.shape[-1] // 2, dims=-1), where.sin)
 
 
+@torch.no_grad()
 def _parts(block: Any) -> _Block:
     attention, mlp = block.self_attn, block.mlp
+    num_q, num_k = (
+        project.out_features // attention.head_dim
+        for project in (attention.q_proj, attention.k_proj)
+    )
     return _Block(
-        before_attention=block.input_layernorm.weight,
-        q=_map(attention.q_proj),
-        k=_map(attention.k_proj),
-        v=_map(attention.v_proj),
-        qk_norm=_qk_norm(attention),
+        before_attention=_norm(block.input_layernorm),
+        qkv=_together(attention.q_proj, attention.k_proj, attention.v_proj),
+        num_q=num_q,
+        num_k=num_k,
+        qk_norm=_qk_norm(attention, num_q, num_k),
         o=_map(attention.o_proj),
-        before_mlp=block.post_attention_layernorm.weight,
-        gate=_map(mlp.gate_proj),
-        up=_map(mlp.up_proj),
+        before_mlp=_norm(block.post_attention_layernorm),
+        gate_up=_together(mlp.gate_proj, mlp.up_proj),
         down=_map(mlp.down_proj),
-        epsilon=block.input_layernorm.variance_epsilon,
         scale=attention.scaling,
     )
 
 
-def _qk_norm(attention: Any) -> Tensor | None:
+def _qk_norm(attention: Any, num_q: int, num_k: int) -> _Norm | None:
     named = dict(attention.named_children())
     if "q_norm" not in named:
         return None
-    width = attention.head_dim
-    return torch.cat(
-        [
-            named[norm].weight.expand(named[project].out_features // width, -1)
-            for norm, project in (("q_norm", "q_proj"), ("k_norm", "k_proj"))
-        ]
-    )
+    q, k = _norm(named["q_norm"]), _norm(named["k_norm"])
+    weight = torch.cat([q.weight.expand(num_q, -1), k.weight.expand(num_k, -1)])
+    return _Norm(weight, q.epsilon)
+
+
+def _norm(module: Any) -> _Norm:
+    epsilon = torch.tensor(module.variance_epsilon, device=module.weight.device)
+    return _Norm(module.weight, epsilon)
+
+
+def _together(*modules: Any) -> tuple[_Map, ...]:
+    """Return small maps of one input as one map; large ones, or some with a bias, as they are."""
+    weights, biases = zip(*map(_map, modules), strict=True)
+    biased = [bias for bias in biases if bias is not None]
+    if sum(weight.nbytes for weight in weights) > TOGETHER or 0 < len(biased) < len(modules):
+        return tuple(zip(weights, biases, strict=True))
+    return ((torch.cat(weights), torch.cat(biased) if biased else None),)
 
 
 @torch.no_grad()
@@ -302,7 +340,8 @@ def _map(module: Any) -> _Map:
     return module.weight, module.bias
 
 
-def _normed(states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-    x = states.float()
-    x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon)
-    return weight * x.to(states.dtype)
+def _normed(states: Tensor, norm: _Norm) -> Tensor:
+    scaled = states * inverse_rms(states, norm.epsilon).unsqueeze(-1)
+    if scaled.dtype != states.dtype:  # the norm's is fp32
+        scaled = scaled.to(states.dtype)
+    return scaled * norm.weight

@@ -30,6 +30,10 @@ class Taps:
         """Return every block's state at any number of points, named by row and position."""
         return torch.stack([state[rows, positions] for state in self._all()], dim=1)
 
+    def newest(self, rows: Int[Tensor, " points"]) -> Float[Tensor, "points layers hidden"]:
+        """Return every block's state in some rows, where one token of each row was read."""
+        return torch.cat(self._all(), dim=1)[rows]
+
     def _all(self) -> list[Tensor]:
         states = [state for state in self._states if state is not None]
         assert len(states) == len(self._states), "a tap was read before the model ran."

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-_TINY = 1e-12
+TINY = 1e-12
 """Added to a mean square, so that a state of zeros stays zeros."""
 
 
@@ -51,7 +51,7 @@ class PerLayerTrunk(nn.Module):
     ) -> Float[Tensor, "batch layers proj"]:
         """Return z; the states' dtype gives way to the trunk's own, fp32."""
         h = states.detach().to(self.inner.weight.dtype)
-        x = h * torch.rsqrt(h.square().mean(dim=-1, keepdim=True) + _TINY)
+        x = h * torch.rsqrt(h.square().mean(dim=-1, keepdim=True) + TINY)
         place = self.layer_embedding + self.phase_embedding[phase]
         projected: Tensor = self.outer(nn.functional.silu(self.inner(x) + place))
         return projected

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 from typer.testing import CliRunner
 
@@ -14,6 +15,18 @@ def test_bench_decode_prints_json_on_stdout_and_tells_on_stderr() -> None:
     assert {"speedup_batch", "speedup_single", "metacog_overhead"} < found.keys()
     assert (found["prompts"], found["rows"], found["pairs"]) == (4, 2, 1)
     assert "speedup_batch: " in result.stderr
+
+
+def test_a_base_without_a_layer_is_timed_with_a_fresh_one(tiny_directory: Path) -> None:
+    """The option is what makes the figure: without it there is no overhead to measure."""
+    alone = CliRunner().invoke(app, ["bench", "decode", str(tiny_directory), *SMALL, "--json"])
+    fresh = CliRunner().invoke(
+        app, ["bench", "decode", str(tiny_directory), *SMALL, "--untrained-layer", "--json"]
+    )
+    assert "metacog_overhead" not in json.loads(alone.stdout)
+    found = json.loads(fresh.stdout)
+    assert found["untrained_layer"] is True
+    assert found["metacog_overhead"] > 0
 
 
 def test_a_missing_model_is_an_error_of_input() -> None:

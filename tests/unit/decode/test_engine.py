@@ -58,6 +58,21 @@ def test_short_replies_do_not_wait_for_long_ones(
     assert replies[-1].request_id == 0
 
 
+def test_what_may_take_longest_starts_first(tiny_model: MetacogModel, request_: Request) -> None:
+    """By the named budget, else by the reply's limit; among equals the longer prompt goes first."""
+    longer = (*request_.prompt[:3], *request_.prompt)
+    requests = [
+        replace(request_, id=0, budget=2),
+        replace(request_, id=1, budget=9),
+        replace(request_, id=2, budget=None),
+        replace(request_, id=3, budget=-1, max_new_tokens=21),
+        replace(request_, id=4, budget=9, prompt=longer),
+    ]
+    events = Engine(tiny_model, replace(SETTINGS, rows=1)).stream(requests)
+    started = [event.request_id for event in events if isinstance(event, Step) and not event.index]
+    assert started == [3, 2, 4, 1, 0]
+
+
 def test_a_stream_ends_each_reply_with_its_generation(
     tiny_model: MetacogModel, request_: Request
 ) -> None:

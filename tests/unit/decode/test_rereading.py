@@ -1,7 +1,5 @@
 """When THINK is read again, and what follows from what is read."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -52,12 +50,12 @@ def test_verdicts_against_the_layers_raw_outputs(
     with torch.no_grad():
         raw = plain.reader.layer.reread(states, torch.tensor(used, dtype=torch.float32))
     ready, hope = (part.sigmoid().squeeze(1).tolist() for part in (raw.ready_raw, raw.hope_raw))
-    high, low = sorted(ready)[4], sorted(hope)[4]
+    high, low = (sum(sorted(part)[3:5]) / 2 for part in (ready, hope))
     model = make_tiny_model(
         calibration={"confident_threshold": high, "hopeless_threshold": low, "needed_scale": 2.0}
     )
     with torch.no_grad():
-        verdicts = Rereader(model.reader, RereadSettings()).read(states, used)
+        verdicts = Rereader(model.reader, RereadSettings()).read(states, np.array(used))
     for row, verdict in enumerate(verdicts):
         kind = RevisionKind.HOPELESS if hope[row] < low else RevisionKind.LOWERED
         assert verdict.kind is (RevisionKind.CONFIDENT if ready[row] > high else kind)
@@ -65,7 +63,6 @@ def test_verdicts_against_the_layers_raw_outputs(
         assert verdict.rereading.needed == pytest.approx(2 * raw.needed[row].item())
         assert verdict.rereading.ready == pytest.approx(ready[row], abs=1e-6)
         assert verdict.rereading.hope == pytest.approx(hope[row], abs=1e-6)
-        assert verdict.needed == math.ceil(verdict.rereading.needed)
     assert {verdict.kind for verdict in verdicts} == set(RevisionKind)
 
 
@@ -73,20 +70,20 @@ def test_an_identity_calibration_only_lowers(
     tiny_model: MetacogModel, states: torch.Tensor
 ) -> None:
     with torch.no_grad():
-        verdicts = Rereader(tiny_model.reader, RereadSettings()).read(states, [5] * 8)
+        verdicts = Rereader(tiny_model.reader, RereadSettings()).read(states, np.full(8, 5))
     assert {verdict.kind for verdict in verdicts} == {RevisionKind.LOWERED}
 
 
 def test_confident_goes_before_hopeless(make_tiny_model: MakeModel, states: torch.Tensor) -> None:
     model = make_tiny_model(calibration={"confident_threshold": 0.0, "hopeless_threshold": 1.0})
     with torch.no_grad():
-        verdicts = Rereader(model.reader, RereadSettings()).read(states, [5] * 8)
+        verdicts = Rereader(model.reader, RereadSettings()).read(states, np.full(8, 5))
     assert {verdict.kind for verdict in verdicts} == {RevisionKind.CONFIDENT}
 
 
 def test_without_revise_nothing_follows(make_tiny_model: MakeModel, states: torch.Tensor) -> None:
     model = make_tiny_model(calibration={"confident_threshold": 0.0})
     with torch.no_grad():
-        verdicts = Rereader(model.reader, RereadSettings(revise=False)).read(states, [5] * 8)
+        verdicts = Rereader(model.reader, RereadSettings(revise=False)).read(states, np.full(8, 5))
     assert {verdict.kind for verdict in verdicts} == {None}
     assert all(verdict.rereading.used == 5 for verdict in verdicts)

@@ -5,7 +5,7 @@ import torch
 
 from metacog.errors import CalibrationError
 from metacog.model.calibration import CalibrationBlob
-from metacog.model.reader import Reader, reread_records
+from metacog.model.reader import Reader
 from metacog.model.shape import LayerShape
 
 PLANS = ("direct", "outline", "verify")
@@ -64,17 +64,6 @@ def test_without_telemetry_records_have_no_experts(layer, blob, states) -> None:
     reader = Reader(layer, blob, plans=PLANS)
     records = reader.records(reader.read(states, telemetry=False), torch.full((4,), 33.0))
     assert [record.per_layer for record in records] == [()] * 4
-
-
-def test_rereadings_become_records(layer, blob, states) -> None:
-    used = [3, 5, 7, 9]
-    rereading = Reader(layer, blob, plans=PLANS).reread(states, torch.tensor(used).float())
-    records = reread_records(rereading, used)
-    assert [record.used for record in records] == used
-    assert [record.needed for record in records] == rereading.needed_tokens.tolist()
-    assert [record.ready for record in records] == rereading.ready.tolist()
-    assert [record.hope for record in records] == rereading.hope.tolist()
-    assert rereading.raw.per_layer == {}
 
 
 def test_a_calibration_of_another_layer_is_refused(make_layer, shape, blob) -> None:

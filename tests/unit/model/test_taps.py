@@ -50,6 +50,16 @@ def test_the_last_token_of_each_row(
     torch.testing.assert_close(readings.at(end), wanted, atol=1e-4, rtol=1e-5)
 
 
+@torch.no_grad()
+def test_the_newest_states_where_one_token_was_read(tiny_base_model: MetacogModel) -> None:
+    tokens = torch.tensor([[5], [6], [7]])
+    everything, start = torch.ones(3, 1, 1, 1, dtype=torch.bool), torch.zeros_like(tokens)
+    with taps(tiny_base_model.base.blocks) as readings:
+        tiny_base_model.base.hidden_states(tokens, mask=everything, positions=start)
+    rows = torch.tensor([2, 0])
+    assert torch.equal(readings.newest(rows), readings.at(torch.zeros(3, dtype=torch.long))[rows])
+
+
 def test_any_points_of_any_rows(
     tiny_base_model: MetacogModel, tiny_prompts: Prompts, expected: list[Tensor]
 ) -> None:
