@@ -58,7 +58,18 @@ def load_adapted(directory: Path, *, base_path: str | Path | None = None, **opti
     except ModelError as error:
         raise ModelError(f"{error} It is the base of the adapter in {directory}.") from error
     model = _merged(directory, root, base.model, tensors)
-    return replace(base, model=model, path=directory, digest=_digest(base, directory))
+    return replace(base, model=model, path=directory, digest=adapted_digest(base, directory))
+
+
+def with_adapter(base: Base, directory: Path) -> Base:
+    """Return a loaded base with an adapter of its own merged into its weights.
+
+    Raises:
+        ModelError: If the adapter is damaged or does not fit the base.
+    """
+    tensors = _read_tensors(directory / WEIGHTS_NAME)
+    model = _merged(directory, base.path, base.model, tensors)
+    return replace(base, model=model, path=directory, digest=adapted_digest(base, directory))
 
 
 def base_of_adapter(directory: Path, *, base_path: str | Path | None = None) -> Path:
@@ -196,7 +207,7 @@ def _adapts(wrapped: PeftModel, weight: nn.Parameter) -> bool:
     return any(weight is layer.get_base_layer().weight for layer in layers)
 
 
-def _digest(base: Base, directory: Path) -> str:
+def adapted_digest(base: Base, directory: Path) -> str:
     """Return the sha256 of the base's digest and the adapter's two files."""
     digest = hashlib.sha256(base.digest.encode())
     for name in (ADAPTER_NAME, WEIGHTS_NAME):

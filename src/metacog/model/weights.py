@@ -23,7 +23,7 @@ def require_sound_weights(directory: Path) -> None:
     Raises:
         ModelError: naming the file, and the tensor where there is one.
     """
-    for file in _files(directory):
+    for file in weight_files(directory):
         try:
             # Opening checks the header: its length, and that tensors fill the file without overlap.
             with safe_open(file, framework="pt") as tensors:
@@ -62,8 +62,12 @@ def require_all_loaded(info: Mapping[str, Any], directory: Path) -> None:
         )
 
 
-def _files(directory: Path) -> list[Path]:
-    """Return the files that transformers will read."""
+def weight_files(directory: Path) -> list[Path]:
+    """Return the files that transformers will read.
+
+    Raises:
+        ModelError: If there are none, or their index cannot be read.
+    """
     if (directory / _WHOLE).is_file():
         return [directory / _WHOLE]
     index = directory / _INDEX

@@ -16,10 +16,13 @@ class Recorder:
     def __init__(self, run: str, sink: Sink, *, clock: Callable[[], float] = time.time) -> None:
         self.run = run
         self.sink = sink
+        self.step = 0
+        """Step of the latest event."""
         self._clock = clock
 
     def record(self, kind: EventKind, step: int, data: Mapping[str, object]) -> None:
         """Send one event; a number that is not finite becomes None and is followed by an alert."""
+        self.step = step
         event = Event(time=self._clock(), run=self.run, step=step, kind=kind, data=data)
         for part in finite(event):
             self.sink.write(part)

@@ -35,6 +35,7 @@ from metacog.train.layer_losses import layer_tallies, loss_weights, spending_tal
 from metacog.train.loop import Counts, StepResult
 from metacog.train.optim import Optimizers, parameter_groups
 from metacog.train.saving import save_adapted
+from metacog.train.state import State
 
 
 @dataclass(frozen=True)
@@ -132,12 +133,20 @@ class Imitation:
         values = loss_values(whole, self._weights)
         return {f"eval/validation/{name.removeprefix('train/')}": v for name, v in values.items()}
 
-    def save(self, directory: Path) -> None:
+    def state(self) -> State:
+        """Return nothing: all batches follow from seed and step."""
+        return State({}, {})
+
+    def load_state(self, _state: State) -> None:
+        """There is nothing to take up."""
+
+    def save(self, directory: Path, *, whole: bool = True) -> None:
         """Write layer and gate; what re-readings say was not learned, so replies go without them."""
         plans, gate, decoding = self._config.metacog.plans, self.model.gate, self.model.decoding
         budget = decoding.budget.model_copy(update={"revise": False, "reread": "none"})
         model = replace(self.model, decoding=decoding.model_copy(update={"budget": budget}))
-        save_adapted(model.with_layer(self.layer, plans=plans, gate=gate), self._adapted, directory)
+        taught = model.with_layer(self.layer, plans=plans, gate=gate)
+        save_adapted(taught, self._adapted, directory, whole=whole)
 
     def _train_mode(self, on: bool) -> None:
         self.layer.train(on)

@@ -18,6 +18,7 @@ from random import Random
 
 import torch
 from jaxtyping import Float, Int
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from metacog.config.objective import PracticeObjective
@@ -46,7 +47,9 @@ from metacog.train.layer_losses import (
 from metacog.train.loop import Counts, StepResult
 from metacog.train.optim import Optimizers, parameter_groups
 from metacog.train.saving import save_adapted
+from metacog.train.state import State
 
+_ROLLOUTS = TypeAdapter(list[tuple[Rollout, ...]])
 _VALIDATED = 64
 """Questions of a small evaluation: a group of replies to each."""
 _REPLAYED = 4
@@ -119,6 +122,7 @@ class Practice:
         self._weights = {**loss_weights(config), LossName.POLICY: config.losses.answer}
         self._losses = LayerLosses(self.layer, config)
         self._replay: deque[Features] = deque(maxlen=objective.replay)
+        self._current: PracticeBatch | None = None
         self._adapted = adapted
         self.layer.requires_grad_(True)
         if model.gate is not None:
@@ -128,12 +132,12 @@ class Practice:
 
     def batches(self, start: int) -> Iterator[PracticeBatch]:
         """Yield rollouts of random questions as the policy is at that step, for ever."""
-        number = start
+        number, batch = start, self._current
         while True:
-            batch = self._roll_out(number)
-            for _ in range(self._objective.updates):
-                yield replace(batch, number=number)
-                number += 1
+            if batch is None or number % self._objective.updates == 0:
+                self._current = batch = self._roll_out(number)
+            yield replace(batch, number=number)
+            number += 1
 
     def parts(self, batch: PracticeBatch) -> list[PracticePart]:
         """Return the layer's part, then all replies by length, `run.batch` groups' worth at a time."""
@@ -192,12 +196,45 @@ class Practice:
         """Return accuracy and spend on validation questions, by the source of the budget."""
         return validated(self.model, self._validation, self._objective, seed=self._config.run.seed)
 
-    def save(self, directory: Path) -> None:
-        """Write base, layer and gate as one model."""
+    def state(self) -> State:
+        """Return the traces that the layer goes on learning from, and rollouts not yet done with."""
+        tensors = {
+            f"replay/{place}/{column}": tensor
+            for place, features in enumerate(self._replay)
+            for column, tensor in features.columns().items()
+        }
+        if self._objective.updates == 1 or self._current is None:
+            return State(tensors, {"replay": len(self._replay), "rollouts": []})
+        tensors["rollouts/states"] = self._current.states
+        groups = [group.rollouts for group in self._current.groups]
+        return State(
+            tensors,
+            {"replay": len(self._replay), "rollouts": _ROLLOUTS.dump_python(groups, mode="json")},
+        )
+
+    def load_state(self, state: State) -> None:
+        """Go on with the traces and the rollouts of an earlier state."""
+        self._replay.clear()
+        for place in range(state.values["replay"]):
+            prefix = f"replay/{place}/"
+            mine = {
+                n.removeprefix(prefix): t for n, t in state.tensors.items() if n.startswith(prefix)
+            }
+            self._replay.append(Features(**mine))
+        if state.values["rollouts"]:
+            most = self._config.budget.max_tokens
+            groups = [
+                judged(group, self._objective, max_tokens=most)
+                for group in _ROLLOUTS.validate_python(state.values["rollouts"])
+            ]
+            self._current = PracticeBatch(groups, state.tensors["rollouts/states"], number=0)
+
+    def save(self, directory: Path, *, whole: bool = True) -> None:
+        """Write base, layer and gate as one model, or of the base only what it has learned."""
         assert self.model.reader is not None
         plans = self.model.reader.plans
         model = self.model.with_layer(self.layer, plans=plans, gate=self.model.gate)
-        save_adapted(model, self._adapted, directory)
+        save_adapted(model, self._adapted, directory, whole=whole)
 
     def _roll_out(self, number: int) -> PracticeBatch:
         seed = self._config.run.seed
