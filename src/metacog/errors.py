@@ -52,6 +52,12 @@ class RunError(MetacogError):
     """A run started well and failed: its directory, its numbers, its machine."""
 
 
+class RunStopped(MetacogError):
+    """A run ended before its last step because it was asked to; what it had learned is saved."""
+
+    exit_code: ClassVar[int] = EXIT_STOPPED
+
+
 class SinkError(RunError):
     """A telemetry sink can no longer take events; training goes on without it."""
 

@@ -1,6 +1,7 @@
 """Constructs that src/ may not contain, and the few places where a marked line may."""
 
 import ast
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -40,6 +41,8 @@ PLACES = {
 """Where a line may break a ban, if it carries `# allowed: reason`."""
 
 MARK = "# allowed: "
+GLOBAL_GENERATOR = re.compile(r"random\.[a-z]|(np|numpy)\.random\.(?!default_rng)")
+"""Functions that draw from a state which no checkpoint holds."""
 
 
 def broken_bans(module: Module) -> list[str]:
@@ -78,6 +81,8 @@ def _broken_by_call(name: str, call: ast.Call) -> Iterator[str]:
         yield function
     if function == "getattr" and len(call.args) == 3:
         yield "getattr with a default"
+    if GLOBAL_GENERATOR.match(function):
+        yield "a global random generator"
     if function == "hasattr":
         yield "hasattr"
     if function == "print" and not name.startswith("cli/"):
@@ -111,6 +116,8 @@ def test_the_package_breaks_no_ban() -> None:
         ("getattr(a, 'b', None)", "getattr with a default"),
         ("hasattr(a, 'b')", "hasattr"),
         ("print(1)", "print"),
+        ("random.choice(x)", "a global random generator"),
+        ("np.random.rand(3)", "a global random generator"),
         ("try:\n    f()\nexcept Exception:\n    g()", "broad except"),
         ("try:\n    f()\nexcept (OSError, BaseException) as e:\n    g()", "broad except"),
         ("try:\n    f()\nexcept:\n    g()", "broad except"),
@@ -128,6 +135,8 @@ def test_a_ban_is_seen(text: str, ban: str) -> None:
         "model.eval()",
         "getattr(a, 'b')",
         "run(c, shell=False)",
+        "Random(3).choice(x)",
+        "np.random.default_rng(3).random()",
         "try:\n    f()\nexcept OSError:\n    g()",
     ],
 )

@@ -28,6 +28,7 @@ NAMED = {
 EXISTING: frozenset[str] = frozenset(
     {
         "test_calibration_blob_extend.py",
+        "test_checkpoint_saving.py",
         "test_gate_coverage_eval.py",
         "test_gate_coverage_logging.py",
         "test_gate_coverage_mean.py",

@@ -19,7 +19,13 @@ def train(
         list[str] | None, typer.Option("--set", help="Change a key: a.b=value.")
     ] = None,
     run_dir: Annotated[
-        Path | None, typer.Option(help="Where the run goes; must not exist.")
+        Path | None, typer.Option(help="Where the run goes; must not exist, but for --resume.")
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            help="Go on from a checkpoint's directory, or `auto` for the newest whole one."
+        ),
     ] = None,
     dry_run: Annotated[
         bool,
@@ -34,7 +40,7 @@ def train(
     if dry_run:
         _dry_run(recipe, overrides or (), as_json=as_json)
         return
-    run, _ = run_recipe(recipe, overrides or (), run_dir=run_dir)
+    run, _ = run_recipe(recipe, overrides or (), run_dir=run_dir, resume=resume)
     typer.echo(json.dumps({"path": str(run.path)}) if as_json else str(run.path))
 
 
@@ -61,7 +67,11 @@ def _dry_run(recipe: Path, overrides: Sequence[str], *, as_json: bool) -> None:
 
 
 def run_recipe(
-    recipe: Path, overrides: Sequence[str], *, run_dir: Path | None = None
+    recipe: Path,
+    overrides: Sequence[str],
+    *,
+    run_dir: Path | None = None,
+    resume: str | None = None,
 ) -> "tuple[RunDir, RunConfig]":
     """Train what a recipe says; a layer or gate also gets its operating point from validation."""
     from metacog.config import load
@@ -70,7 +80,10 @@ def run_recipe(
     from metacog.cli.operating import bare_accuracy, set_operating_point, validation_features
     from metacog.train.run import train as run_training
 
-    run = run_training(config, run_dir=run_dir)
+    def narrate(message: str) -> None:
+        typer.echo(message, err=True)
+
+    run = run_training(config, run_dir=run_dir, resume=resume, narrate=narrate)
     if config.run.objective.kind in {"layer", "gate", "reread", "practice"}:
         features, reference = validation_features(config, run), bare_accuracy(config, run)
         directory = run.path / "final"

@@ -5,6 +5,7 @@ from pydantic import Field, model_validator
 from metacog.config.base import (
     Config,
     Count,
+    InnerShare,
     Name,
     PositiveCount,
     PositiveReal,
@@ -67,6 +68,10 @@ class TrainingConfig(Config):
 
     clip: PositiveReal = 1.0
     """Largest norm of the gradient."""
+
+    ema: InnerShare | None = None
+    """Decay per step of a running mean of what learns, which is evaluated and saved in place of the
+    latest weights; null for the latest weights."""
 
 
 class RunConfig(Config):

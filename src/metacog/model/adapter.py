@@ -69,11 +69,22 @@ def load_adapted(
     for parameter in model.parameters():
         parameter.data = parameter.data.to(number_type)
     model.config.dtype = number_type
-    digest = _digest(base, directory)
+    digest = adapted_digest(base, directory)
     own = _tokenizer_of(directory, base, model)
     if own is not None:
         base = replace(base, tokenizer=own, tags=resolve_tags(own))
     return replace(base, model=model, path=directory, digest=digest)
+
+
+def with_adapter(base: Base, directory: Path) -> Base:
+    """Return a loaded base with an adapter of its own merged into its weights.
+
+    Raises:
+        ModelError: If the adapter is damaged or does not fit the base.
+    """
+    tensors = _read_tensors(directory / WEIGHTS_NAME)
+    model = _merged(directory, base.path, base.model, tensors)
+    return replace(base, model=model, path=directory, digest=adapted_digest(base, directory))
 
 
 def base_of_adapter(directory: Path, *, base_path: str | Path | None = None) -> Path:
@@ -288,7 +299,7 @@ def _short(error: Exception) -> str:
     return said if len(said) <= _MOST_LETTERS else f"{said[:_MOST_LETTERS]} ..."
 
 
-def _digest(base: Base, directory: Path) -> str:
+def adapted_digest(base: Base, directory: Path) -> str:
     """Return the sha256 of the base's digest and the adapter's two files."""
     digest = hashlib.sha256(base.digest.encode())
     for name in (ADAPTER_NAME, WEIGHTS_NAME):

@@ -22,7 +22,7 @@ from metacog.errors import ModelError
 from metacog.model.masks import Mask, masks_for
 from metacog.model.refuse import UNREADABLE, require_harmless
 from metacog.model.sizes import require_sizes
-from metacog.model.weights import require_all_loaded, require_sound_weights
+from metacog.model.weights import require_all_loaded, require_sound_weights, weight_files
 from metacog.text.resolve import ResolvedTags, resolve_tags
 from metacog.text.template import require_bounded_template
 
@@ -264,7 +264,6 @@ def gated_module(block: nn.Module, site: str) -> nn.Module:
 def digest_of(directory: Path) -> str:
     """Return the sha256 of a base's weights, all files in order of their names."""
     digest = hashlib.sha256()
-    for file in sorted(directory.glob("*.safetensors")):
-        if file.name != "metacog.safetensors":
-            digest.update(file.read_bytes())
+    for file in weight_files(directory):
+        digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -14,12 +14,14 @@ from metacog.model.base import Base, load_base
 from metacog.model.calibration import CALIBRATION_NAME, CalibrationBlob
 from metacog.model.card import CARD_NAME, BaseFingerprint, read_card
 from metacog.model.gate import FeedbackGate, GateShape
+from metacog.model.learned import with_learned
 from metacog.model.metacog import MetacogLayer
-from metacog.model.places import ADAPTER_NAME, Place, is_adapter, resolve_model
+from metacog.model.places import ADAPTER_NAME, Place, is_adapter, is_whole, resolve_model
 from metacog.model.reader import Reader
 from metacog.model.shape import faults_of
 from metacog.model.store import TENSORS_NAME, load_layer, save_layer
 from metacog.telemetry.files import new_directory, write_json
+from metacog.telemetry.manifest import is_checkpoint, verified
 
 DECODING_NAME = "decoding.json"
 """How the model's replies are made, beside its layer."""
@@ -62,10 +64,10 @@ class MetacogModel:
         """
         with new_directory(directory) as filling:
             saved = self
-            if is_adapter(self.base.path):
-                saved = replace(self, base=write_merged(self.base, filling))
-            else:
+            if is_whole(self.base.path) and not is_checkpoint(self.base.path):
                 _copy_base(self.base.path, filling)
+            else:
+                saved = replace(self, base=write_merged(self.base, filling))
             if self.reader is not None:
                 saved.save_layer(filling)
 
@@ -124,7 +126,7 @@ def load_model(
     """
     place = resolve_model(str(name))
     directory = layer or place.layer
-    base = _base_at(place, base_path, options)
+    base = _base_at(place, directory, base_path, options)
     model = MetacogModel(base, decoding=_decoding(directory, place.base))
     if not (directory / CARD_NAME).is_file():
         if layer is not None:
@@ -148,7 +150,16 @@ def load_model(
     )
 
 
-def _base_at(place: Place, base_path: str | Path | None, options: dict[str, Any]) -> Base:
+def _base_at(
+    place: Place, directory: Path, base_path: str | Path | None, options: dict[str, Any]
+) -> Base:
+    """Return the base at a place, with what of it the run has learned that saved the layer."""
+    if is_checkpoint(directory):
+        verified(directory)
+    return with_learned(_base_as_given(place, base_path, options), directory)
+
+
+def _base_as_given(place: Place, base_path: str | Path | None, options: dict[str, Any]) -> Base:
     if is_adapter(place.base):
         return load_adapted(place.base, base_path=base_path or place.base_path, **options)
     if base_path is not None:

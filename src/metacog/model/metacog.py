@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from metacog.errors import RunError
 from metacog.model.aggregate import LayerAggregator
 from metacog.model.heads import Experts, GlobalHeads, RereadExperts, RereadHeads
 from metacog.model.outputs import LayerOutput, RereadOutput
@@ -165,6 +166,11 @@ class MetacogLayer(nn.Module):
 
 
 def _refuse_below_zero(tokens: Float[Tensor, " batch"], what: str) -> None:
+    if bool(tokens.isnan().any()):
+        raise RunError(
+            f"The layer wanted {what} that are numbers, got NaN: its weights or the states that it "
+            "reads have diverged. Go back to an earlier checkpoint, with a lower learning rate."
+        )
     if not bool((tokens >= 0).all()):
         raise ValueError(
             f"The layer wanted {what} of zero or more tokens, got {tokens.tolist()}. "

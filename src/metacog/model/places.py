@@ -13,6 +13,12 @@ BUNDLED = {"nano": Path(__file__).parents[1] / "assets" / "nano"}
 ADAPTER_NAME = "adapter_config.json"
 """What makes a directory a PEFT adapter."""
 
+ADAPTER_DIRECTORY = "adapter"
+"""Where a checkpoint keeps the adapter that its run has learned."""
+
+DELTA_NAME = "base_delta.safetensors"
+"""What of the base's own weights a checkpoint's run has learned."""
+
 _BASE_NAME = "config.json"
 
 
@@ -60,6 +66,11 @@ def _place_of(path: Path) -> Place:
         f"({CARD_NAME}, and ../config.yaml for its base), found none of these in {path}. Name "
         "one; a layer that lies elsewhere goes with --layer beside its base."
     )
+
+
+def is_whole(path: Path) -> bool:
+    """Say whether a directory holds all of a base, not only what was learned of one."""
+    return (path / _BASE_NAME).is_file() and not is_adapter(path)
 
 
 def is_adapter(path: Path) -> bool:

@@ -88,7 +88,7 @@ def weight_files(directory: Path) -> list[Path]:
     """Return the files that transformers will read.
 
     Raises:
-        ModelError: if there are none, or an index names what does not lie beside it.
+        ModelError: if there are none, or their index cannot be read or names what is not there.
     """
     if (directory / _WHOLE).is_file():
         return [directory / _WHOLE]

@@ -46,11 +46,16 @@ def new_directory(path: Path) -> Iterator[Path]:
     Nothing is left behind when the block raises.
 
     Raises:
-        RunError: If `path` exists already.
+        RunError: If `path` exists already or nothing can be made there.
     """
     _refuse_existing(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise RunError(
+            f"Wanted to create {path.absolute()}, but {error}. Choose another place."
+        ) from error
     try:
         yield temporary
         _sync_tree(temporary)

@@ -17,11 +17,14 @@ class Recorder:
     def __init__(self, run: str, sink: Sink, *, clock: Callable[[], float] = time.time) -> None:
         self.run = run
         self.sink = sink
+        self.step = 0
+        """Step of the latest event."""
         self._clock = clock
         self._lock = Lock()
 
     def record(self, kind: EventKind, step: int, data: Mapping[str, object]) -> None:
         """Send one event; a number that is not finite becomes None and is followed by an alert."""
+        self.step = step
         event = Event(time=self._clock(), run=self.run, step=step, kind=kind, data=data)
         with self._lock:  # a watching thread tells of stalls
             for part in finite(event):

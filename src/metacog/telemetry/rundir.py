@@ -9,6 +9,16 @@ from metacog.errors import InputError
 from metacog.telemetry.files import new_directory, write_json, write_text
 from metacog.telemetry.provenance import Provenance
 
+_MADE_IN_TWO_STEPS = (
+    "checkpoint-",
+    "stopped.",
+    "final.",
+    "latest.",
+    "config.yaml.",
+    "events.jsonl.",
+)
+"""What has a hidden name until it is whole, or while it is removed."""
+
 
 def default_name(objective: str, now: datetime) -> str:
     """Return the name of a run that was given none, such as `layer-20250131-174501`."""
@@ -96,10 +106,58 @@ class RunDir:
         """Directory of the report and its figures."""
         return self.path / "report"
 
+    @property
+    def features(self) -> Path:
+        """Directory of what was collected before the first step."""
+        return self.path / "features"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that trains here."""
+        return self.path / "lock"
+
+    @property
+    def latest(self) -> Path:
+        """Name of the newest checkpoint, as text."""
+        return self.path / "latest"
+
+    @property
+    def final(self) -> Path:
+        """What the run has learned in the end."""
+        return self.path / "final"
+
+    @property
+    def stopped(self) -> Path:
+        """Checkpoint of a run that was asked to stop."""
+        return self.path / "stopped"
+
     def checkpoint(self, step: int) -> Path:
         """Return the directory of the checkpoint of a step."""
         return self.path / f"checkpoint-{step}"
 
+    def checkpoints(self) -> list[Path]:
+        """Return the checkpoints saved at their interval, the newest first."""
+        found = [path for path in self.path.glob("checkpoint-*") if _step_of(path) is not None]
+        return sorted(found, key=lambda path: _step_of(path) or 0, reverse=True)
+
+    def set_aside(self, path: Path) -> Path:
+        """Move a directory of the run to `superseded/` under a name of its own; return it there."""
+        number = 1
+        while (there := self.path / "superseded" / f"{path.name}-{number}").exists():
+            number += 1
+        there.parent.mkdir(exist_ok=True)
+        return path.rename(there)
+
+    def leftovers(self) -> list[Path]:
+        """Return what a process that was killed left half-written or half-removed."""
+        names = (f".{stem}*" for stem in _MADE_IN_TWO_STEPS)
+        return sorted(path for name in names for path in self.path.glob(name))
+
     def load_config(self) -> RunConfig:
         """Return the configuration that the run was started with."""
         return load(self.config)
+
+
+def _step_of(checkpoint: Path) -> int | None:
+    digits = checkpoint.name.removeprefix("checkpoint-")
+    return int(digits) if digits.isdecimal() else None

@@ -4,9 +4,13 @@ import copy
 import math
 from typing import TypeVar
 
-from torch import nn
+from torch import Tensor, nn
+
+from metacog.train.state import State
 
 Module = TypeVar("Module", bound=nn.Module)
+
+_BEST = "best"
 
 
 class Best:
@@ -20,7 +24,7 @@ class Best:
     def __init__(self, module: nn.Module, *, patience: int) -> None:
         self._module, self._patience, self._worse = module, patience, 0
         self._loss: float | None = None
-        self._state: dict[str, object] = {}
+        self._state: dict[str, Tensor] = {}
 
     @property
     def is_stale(self) -> bool:
@@ -34,6 +38,20 @@ class Best:
             self._state = copy.deepcopy(self._module.state_dict())
         else:
             self._worse += 1
+
+    def state(self) -> State:
+        """Return the best weights, their loss, and how many losses since were no lower."""
+        tensors = {f"{_BEST}/{name}": value.clone() for name, value in self._state.items()}
+        return State(tensors, {"best_loss": self._loss, "worse": self._worse})
+
+    def load_state(self, state: State) -> None:
+        """Go on from what `state` returned for a module of the same kind."""
+        self._loss, self._worse = state.values["best_loss"], state.values["worse"]
+        self._state = {
+            name.removeprefix(f"{_BEST}/"): value
+            for name, value in state.tensors.items()
+            if name.startswith(f"{_BEST}/")
+        }
 
     def module_of(self, module: Module) -> Module:
         """Return a copy of the module with the best weights, or as it is before any loss."""

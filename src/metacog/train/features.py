@@ -13,6 +13,7 @@ from random import Random
 import torch
 from jaxtyping import Bool, Float, Int
 from safetensors.torch import load_file, save_file
+from safetensors.torch import save as serialise_tensors
 from torch import Tensor
 
 from metacog.data.tasks.families import FAMILIES
@@ -21,6 +22,7 @@ from metacog.decode.collect import Rollout, line_cuts, trace_of
 from metacog.decode.prefixes import PrefixValues, Trace, prefix_values
 from metacog.model.bundle import MetacogModel
 from metacog.records import CloseReason
+from metacog.telemetry.files import write_bytes
 
 _FAMILY_NAMES = tuple(FAMILIES)
 
@@ -63,8 +65,11 @@ class Features:
 
     def save(self, path: Path) -> None:
         """Write all rows to one file."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({f.name: getattr(self, f.name).contiguous() for f in fields(self)}, path)
+        write_bytes(path, serialise_tensors(self.columns()))
+
+    def columns(self) -> dict[str, Tensor]:
+        """Return all columns by name."""
+        return {f.name: getattr(self, f.name).contiguous() for f in fields(self)}
 
     def save_labels(self, path: Path) -> None:
         """Write what is known of each prompt, without any states: a small file."""

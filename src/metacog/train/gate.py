@@ -19,6 +19,7 @@ from metacog.train.best import Best
 from metacog.train.gated import gate_tallies, gated, read_prompts, reply_batch, reply_logits
 from metacog.train.loop import Counts, StepResult
 from metacog.train.optim import Group, Optimizers
+from metacog.train.state import State
 
 
 def gate_shape(model: MetacogModel, config: RunConfig) -> GateShape:
@@ -123,7 +124,15 @@ class GateTraining:
         """Return the model with the gate as it is now."""
         return self.model
 
-    def save(self, directory: Path) -> None:
+    def state(self) -> State:
+        """Return the best weights so far: everything else follows from seed and step."""
+        return self._best.state()
+
+    def load_state(self, state: State) -> None:
+        """Go on from an earlier state."""
+        self._best.load_state(state)
+
+    def save(self, directory: Path, *, whole: bool = True) -> None:  # noqa: ARG002 - the base stays
         """Write layer and gate, the gate that did best on validation so far."""
         assert self.model.gate is not None
         replace(self.model, gate=self._best.module_of(self.model.gate)).save_layer(directory)

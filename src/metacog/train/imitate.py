@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -34,6 +33,7 @@ from metacog.train.layer_losses import layer_tallies, loss_weights, spending_tal
 from metacog.train.loop import Counts, StepResult
 from metacog.train.optim import Optimizers, parameter_groups
 from metacog.train.saving import save_adapted
+from metacog.train.state import State
 from metacog.train.traces import Traces
 
 
@@ -129,9 +129,21 @@ class Imitation:
         values = loss_values(whole, self._weights)
         return {f"eval/validation/{name.removeprefix('train/')}": v for name, v in values.items()}
 
-    def save(self, directory: Path) -> None:
+    def state(self) -> State:
+        """Return where the data stand behind the last batch."""
+        return State({}, {"data": self.traces.state()})
+
+    def load_state(self, state: State) -> None:
+        """Let `batches` go on behind the batch at which a state was taken.
+
+        Raises:
+            CheckpointError: If the state is that of other data.
+        """
+        self.traces.load_state(state.values["data"])
+
+    def save(self, directory: Path, *, whole: bool = True) -> None:
         """Write layer and gate; what re-readings say was not learned, so replies go without them."""
-        save_adapted(self.current(), self._adapted, directory)
+        save_adapted(self.current(), self._adapted, directory, whole=whole)
 
     def current(self) -> MetacogModel:
         """Return the model with layer and gate as they are now, which replies without re-readings."""
@@ -139,18 +151,6 @@ class Imitation:
         budget = decoding.budget.model_copy(update={"revise": False, "reread": "none"})
         model = replace(self.model, decoding=decoding.model_copy(update={"budget": budget}))
         return model.with_layer(self.layer, plans=plans, gate=gate)
-
-    def state(self) -> Mapping[str, Any]:
-        """Return, as JSON values, where the data stand behind the last batch."""
-        return {"data": self.traces.state()}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Let `batches` go on behind the batch at which a state was taken.
-
-        Raises:
-            CheckpointError: If the state is that of other data.
-        """
-        self.traces.load_state(state["data"])
 
     def _train_mode(self, on: bool) -> None:
         self.layer.train(on)

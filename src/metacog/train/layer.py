@@ -29,6 +29,7 @@ from metacog.train.layer_losses import (
 )
 from metacog.train.loop import Counts, StepResult
 from metacog.train.optim import Group, Optimizers
+from metacog.train.state import State
 
 REREADINGS = frozenset({LossName.NEEDED, LossName.READY, LossName.HOPE})
 """Losses of the objective `reread`."""
@@ -138,7 +139,15 @@ class LayerTraining:
         self._best.offer(values["train/loss"])
         return {f"eval/validation/{name.removeprefix('train/')}": v for name, v in values.items()}
 
-    def save(self, directory: Path) -> None:
+    def state(self) -> State:
+        """Return the best weights so far: everything else follows from seed and step."""
+        return self._best.state()
+
+    def load_state(self, state: State) -> None:
+        """Go on from an earlier state."""
+        self._best.load_state(state)
+
+    def save(self, directory: Path, *, whole: bool = True) -> None:  # noqa: ARG002 - the base stays
         """Write the layer that did best on validation so far, or as it is before any evaluation."""
         self._with(self._best.module_of(self.layer)).save_layer(directory)
 

@@ -1,6 +1,5 @@
 """The loop that every objective runs in: step, log, evaluate, save."""
 
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -13,14 +12,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from metacog.config.run import TrainingConfig
-from metacog.errors import RunError
+from metacog.errors import RunError, RunStopped
 from metacog.losses.combine import LossName, accumulate, loss_values
 from metacog.losses.report import LossReport, Tally, means, merged
 from metacog.telemetry.events import EventKind
-from metacog.telemetry.files import new_directory
 from metacog.telemetry.recorder import Recorder
 from metacog.telemetry.rundir import RunDir
+from metacog.train.checkpoint import Keeper
 from metacog.train.optim import Optimizers, course
+from metacog.train.state import State
+from metacog.train.stopping import Stop
 from metacog.train.watch import Watch, watching
 
 Batch = TypeVar("Batch")
@@ -84,8 +85,14 @@ class Objective(Protocol[Batch, Part]):
     def evaluate(self) -> Mapping[str, float]:
         """Return figures on validation data."""
 
-    def save(self, directory: Path) -> None:
-        """Write what has been learned."""
+    def state(self) -> State:
+        """Return what it needs beside its weights, seed and step to go on."""
+
+    def load_state(self, state: State) -> None:
+        """Take up what `state` returned."""
+
+    def save(self, directory: Path, *, whole: bool = True) -> None:
+        """Write what has been learned: a base that learned whole, or only what of it did."""
 
     @property
     def is_finished(self) -> bool:
@@ -99,37 +106,65 @@ def fit(
     run: RunDir,
     recorder: Recorder,
     start: int = 0,
+    keeper: Keeper | None = None,
+    stop: Stop | None = None,
 ) -> int:
     """Train to the last step, or until the objective has finished; return the steps done.
 
+    Args:
+        objective: What is trained.
+        config: Of its training.
+        run: Where checkpoints go.
+        recorder: Told of everything.
+        start: Steps that were done before.
+        keeper: Saves; by default one of its own.
+        stop: Looked at after each step.
+
     Raises:
-        RunError: If a loss or a gradient is not finite; the weights are then untouched.
+        RunError: If a weight, a loss or a gradient is not finite, and the weights are then
+            untouched; or if something cannot be saved.
+        RunStopped: If it was asked to stop; what was learned is saved then.
     """
+    keeper = keeper or Keeper(objective, config, run, recorder)
     with watching(objective, run=run, recorder=recorder, start=start) as watch:
-        return _fit(objective, config, run=run, recorder=recorder, start=start, watch=watch)
+        return _fit(
+            objective,
+            config,
+            run,
+            recorder,
+            start=start,
+            keeper=keeper,
+            stop=stop,
+            watch=watch,
+        )
 
 
 def _fit(
     objective: Objective[Batch, Part],
     config: TrainingConfig,
-    *,
     run: RunDir,
     recorder: Recorder,
+    *,
     start: int,
+    keeper: Keeper,
+    stop: Stop | None,
     watch: Watch,
 ) -> int:
     clock, seen, step = time.monotonic(), 0, start
-    for step, batch in enumerate(objective.batches(start), start + 1):
+    is_last = start >= config.steps or objective.is_finished
+    batches = objective.batches(start)
+    while not is_last:
+        step += 1
         factor = course(step - 1, config.steps, warmup=config.warmup, decay=config.decay)
-        result = _backward(objective, batch, step)
-        norm = _clipped(objective, config.clip, step)
-        objective.optimizers.step(factor)
+        result, norm = _step(objective, next(batches), config.clip, factor, step)
+        keeper.stepped()
         seen += result.tokens
         if result.replies:
             recorder.record(EventKind.HIST, step, result.replies)
         watch.after(step, result.metrics)
         if step % config.eval_interval == 0:
-            watch.evaluate(step, objective)
+            with keeper.averaged():
+                watch.evaluate(step, objective)
         is_last = step >= config.steps or objective.is_finished
         if step % _LOG_EVERY == 0 or is_last:
             speed = seen / (time.monotonic() - clock)
@@ -137,32 +172,36 @@ def _fit(
             rates = objective.optimizers.rates(factor)
             recorder.metrics(step, {**result.metrics, **extra, **rates})
         if step % config.save_interval == 0:
-            save(objective, run.checkpoint(step), recorder, step)
-            forget_old(run, config)
-        if is_last:
-            break
-    save(objective, run.path / "final", recorder, step)
+            keeper.checkpoint(step)
+        if stop is not None and stop.asked and not is_last:
+            raise _stopped(keeper, run, step)
+    keeper.final(step)
     return step
 
 
-def save(objective: Objective[Batch, Part], directory: Path, recorder: Recorder, step: int) -> None:
-    """Write a checkpoint in full or not at all, and log its absolute path."""
-    with new_directory(directory) as temporary:
-        objective.save(temporary)
-    recorder.record(EventKind.CHECKPOINT, step, {"path": str(directory.absolute())})
+def _step(
+    objective: Objective[Batch, Part], batch: Batch, clip: float, factor: float, step: int
+) -> tuple[StepResult, float]:
+    """Take one optimizer step; return its result and the gradient's norm before clipping."""
+    result = _backward(objective, batch, step)
+    norm = _clipped(objective, clip, step)
+    objective.optimizers.step(factor)
+    return result, norm
 
 
-def forget_old(run: RunDir, config: TrainingConfig) -> None:
-    """Remove all but the latest `keep_last` checkpoints of a run."""
-    if config.keep_last is not None:
-        saved = sorted(run.path.glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
-        for path in saved[: -config.keep_last]:
-            shutil.rmtree(path)
+def _stopped(keeper: Keeper, run: RunDir, step: int) -> RunStopped:
+    keeper.stopped(step)
+    return RunStopped(
+        f"Stopped after step {step} as asked; what was learned is in {run.stopped}. "
+        "Go on with --resume auto."
+    )
 
 
 def _backward(objective: Objective[Batch, Part], batch: Batch, step: int) -> StepResult:
     """Take the gradient of a whole step, part by part."""
     whole: StepResult | None = None
+    if not all(bool(torch.isfinite(p).all()) for p in objective.optimizers.parameters):
+        raise RunError(_not_finite("weight", step))
     parts = objective.parts(batch)
     counts = objective.counts(parts)
     for part in parts:

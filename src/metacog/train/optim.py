@@ -1,6 +1,6 @@
 """Parameter groups, optimisers and the learning rate's course."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,6 +66,29 @@ class Optimizers:
             f"train/learning_rate/{group.name}": group.learning_rate * factor
             for group in self.groups
         }
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Return what learns by group and place."""
+        return {
+            f"{group.name}/{index}": parameter.detach().clone()
+            for group in self.groups
+            for index, parameter in enumerate(group.parameters)
+        }
+
+    @torch.no_grad()
+    def load_weights(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Take up weights that `weights` returned for the same groups.
+
+        Raises:
+            ValueError: If they are those of other groups.
+        """
+        mine = {f"{g.name}/{i}": p for g in self.groups for i, p in enumerate(g.parameters)}
+        wanted, got = ({n: tuple(t.shape) for n, t in of.items()} for of in (mine, tensors))
+        if wanted != got:
+            differing = sorted(name for name, _ in wanted.items() ^ got.items())
+            raise ValueError(f"wanted weights of the same groups, got others: {differing[:5]}")
+        for name, parameter in mine.items():
+            parameter.copy_(tensors[name])
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return the optimisers' state as tensors by group, parameter and key."""

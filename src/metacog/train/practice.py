@@ -18,6 +18,7 @@ from random import Random
 
 import torch
 from jaxtyping import Float, Int
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from metacog.config.objective import PracticeObjective
@@ -56,7 +57,10 @@ from metacog.train.layer_losses import (
 from metacog.train.loop import Counts, StepResult
 from metacog.train.optim import Optimizers, parameter_groups
 from metacog.train.saving import save_adapted
+from metacog.train.state import State
 
+_ROLLOUTS = TypeAdapter(list[tuple[Rollout, ...]])
+_CLOSINGS = TypeAdapter(list[tuple[Closings | None, ...]])
 _VALIDATED = 64
 """Questions of a small evaluation: a group of replies to each."""
 _REPLAYED = 4
@@ -134,6 +138,7 @@ class Practice:
         }
         self._losses = LayerLosses(self.layer, config)
         self._replay: deque[Features] = deque(maxlen=objective.replay)
+        self._current: PracticeBatch | None = None
         self._adapted = adapted
         self.layer.requires_grad_(True)
         if model.gate is not None:
@@ -143,12 +148,12 @@ class Practice:
 
     def batches(self, start: int) -> Iterator[PracticeBatch]:
         """Yield rollouts of random questions as the policy is at that step, for ever."""
-        number = start
+        number, batch = start, self._current
         while True:
-            batch = self._roll_out(number)
-            for _ in range(self._objective.updates):
-                yield replace(batch, number=number)
-                number += 1
+            if batch is None or number % self._objective.updates == 0:
+                self._current = batch = self._roll_out(number)
+            yield replace(batch, number=number)
+            number += 1
 
     def parts(self, batch: PracticeBatch) -> list[PracticePart]:
         """Return the layer's part, then all replies by length, `run.batch` groups' worth at a time."""
@@ -225,15 +230,56 @@ class Practice:
         """Return accuracy and spend on validation questions, by the source of the budget."""
         return validated(self.model, self._validation, self._objective, seed=self._config.run.seed)
 
-    def save(self, directory: Path) -> None:
-        """Write base, layer and gate as one model."""
-        save_adapted(self.current(), self._adapted, directory)
-
     def current(self) -> MetacogModel:
         """Return the policy as it is now, its layer not calibrated anew."""
         assert self.model.reader is not None
         plans = self.model.reader.plans
         return self.model.with_layer(self.layer, plans=plans, gate=self.model.gate)
+
+    def state(self) -> State:
+        """Return the traces that the layer goes on learning from, and rollouts not yet done with."""
+        tensors = {
+            f"replay/{place}/{column}": tensor
+            for place, features in enumerate(self._replay)
+            for column, tensor in features.columns().items()
+        }
+        if self._objective.updates == 1 or self._current is None:
+            return State(tensors, {"replay": len(self._replay), "rollouts": []})
+        tensors["rollouts/states"] = self._current.states
+        groups = self._current.groups
+        return State(
+            tensors,
+            {
+                "replay": len(self._replay),
+                "rollouts": _ROLLOUTS.dump_python([g.rollouts for g in groups], mode="json"),
+                "closings": _CLOSINGS.dump_python([g.closings for g in groups], mode="json"),
+            },
+        )
+
+    def load_state(self, state: State) -> None:
+        """Go on with the traces and the rollouts of an earlier state."""
+        self._replay.clear()
+        for place in range(state.values["replay"]):
+            prefix = f"replay/{place}/"
+            mine = {
+                n.removeprefix(prefix): t for n, t in state.tensors.items() if n.startswith(prefix)
+            }
+            self._replay.append(Features(**mine))
+        if state.values["rollouts"]:
+            most = self._config.budget.max_tokens
+            groups = [
+                judged(group, closings, self._objective, max_tokens=most)
+                for group, closings in zip(
+                    _ROLLOUTS.validate_python(state.values["rollouts"]),
+                    _CLOSINGS.validate_python(state.values["closings"]),
+                    strict=True,
+                )
+            ]
+            self._current = PracticeBatch(groups, state.tensors["rollouts/states"], number=0)
+
+    def save(self, directory: Path, *, whole: bool = True) -> None:
+        """Write base, layer and gate as one model, or of the base only what it has learned."""
+        save_adapted(self.current(), self._adapted, directory, whole=whole)
 
     def _roll_out(self, number: int) -> PracticeBatch:
         seed = self._config.run.seed

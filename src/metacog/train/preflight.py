@@ -16,6 +16,7 @@ from metacog.config.objective import ImitateObjective, PretrainObjective
 from metacog.config.run import RunConfig
 from metacog.data.collate import SegmentBatch, TokenBatch
 from metacog.data.tasks.splits import Split
+from metacog.model.adapt import adapt
 from metacog.model.base import decoder_blocks, require_left_padding
 from metacog.model.bundle import MetacogModel
 from metacog.model.gate import FeedbackGate
@@ -28,7 +29,7 @@ from metacog.train.gate import gate_shape
 from metacog.train.gated import segment_batch
 from metacog.train.layer import layer_shape
 from metacog.train.memory import Memory, StepSize, memory_of
-from metacog.train.optim import Group
+from metacog.train.optim import Group, parameter_groups
 from metacog.train.prepare import prepare_imitation, questions_of
 from metacog.train.pretrain import Pretraining
 from metacog.train.run import checked
@@ -178,19 +179,26 @@ def _of_rollouts(config: RunConfig, model: MetacogModel) -> Preflight:
     base = model.base
     prompt = render(base.tokenizer, [{"role": "user", "content": question.text}])
     span = Span(Segment.PROMPT, False, len(prompt), base.decode(prompt, with_control=True))
-    rate, decay = config.run.learning_rate, config.run.weight_decay
-    name, learning = _learning_of(config, model)
     layer = () if model.reader is None else (model.reader.layer,)
     return _report(
         config,
         base.tokenizer,
-        groups=[Group(name, learning, rate, decay)],
+        groups=_groups_of(config, model),
         held=(base.model, *layer),
         rows=((span,),),
         lengths=Lengths(base.context, base.context, None, (len(prompt),)),
         sources=(),
         step=None,
     )
+
+
+def _groups_of(config: RunConfig, model: MetacogModel) -> list[Group]:
+    if config.run.objective.kind == "practice":
+        assert model.reader is not None
+        adapted = adapt(model.base, config.adaptation)
+        return parameter_groups(config, model.reader.layer, model.gate, adapted)
+    name, learning = _learning_of(config, model)
+    return [Group(name, learning, config.run.learning_rate, config.run.weight_decay)]
 
 
 def _learning_of(config: RunConfig, model: MetacogModel) -> tuple[str, list[nn.Parameter]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,6 +28,7 @@ from metacog.model.metacog import MetacogLayer
 from metacog.records import Generation
 from metacog.telemetry.recorder import Recorder
 from metacog.telemetry.rundir import RunDir
+from metacog.train.collected import Collected
 from metacog.train.features import Features
 from metacog.train.gate import GateTraining, gate_shape, shortest_right
 from metacog.train.imitate import Imitation
@@ -36,6 +38,7 @@ from metacog.train.practice import Practice
 from metacog.train.rollouts import Progress, collect_features, uncapped_waves
 from metacog.train.text import TextSources, text_traces
 from metacog.train.traces import SolvedTraces, Traces
+from metacog.train.world import digest_of_world, world_of
 
 VALIDATION_FEATURES = Path("features") / "validation.safetensors"
 """Where a run keeps what the layer is judged and its thresholds are chosen on."""
@@ -53,10 +56,15 @@ def prepare_layer(
 ) -> LayerTraining:
     """Let the frozen base answer its questions, and return a layer to be taught by what it did."""
     bare = MetacogModel(model.base, decoding=_decoding(config, model))
+    collected = Collected(run, digest_of_world(world_of(model)))
     found: dict[Split, Features] = {}
     for split in (Split.LAYER_TRAIN, Split.VALIDATION):
-        features = _features(bare, config, objective.rollouts, split, recorder)
-        found[split] = _labelled(bare, config, objective, split, features, recorder)
+
+        def collect(split: Split = split) -> Features:
+            features = _features(bare, config, objective.rollouts, split, recorder)
+            return _labelled(bare, config, objective, split, features, recorder)
+
+        found[split] = collected.features(split.value, collect)
     _keep(found, run)
     torch.manual_seed(config.run.seed)
     return LayerTraining(
@@ -80,8 +88,12 @@ def prepare_rereading(
     assert model.reader is not None
     layer = model.reader.layer
     model = replace(model, decoding=_decoding(config, model))
+    collected = Collected(run, digest_of_world(world_of(model)))
     found = {
-        split: _features(model, config, objective.rollouts, split, recorder)
+        split: collected.features(
+            split.value,
+            partial(_features, model, config, objective.rollouts, split, recorder),
+        )
         for split in (Split.LAYER_TRAIN, Split.VALIDATION)
     }
     _keep(found, run)
@@ -98,12 +110,19 @@ def prepare_rereading(
 
 
 def prepare_gate(
-    config: RunConfig, objective: GateObjective, model: MetacogModel, recorder: Recorder
+    config: RunConfig,
+    objective: GateObjective,
+    model: MetacogModel,
+    run: RunDir,
+    recorder: Recorder,
 ) -> GateTraining:
     """Let the base answer, keep its shortest right replies, and return a gate to learn them."""
     bare = MetacogModel(model.base, decoding=_decoding(config, model))
+    collected = Collected(run, digest_of_world(world_of(model)))
     replies = {
-        split: _shortest(bare, config, objective, split, recorder)
+        split: collected.replies(
+            f"{split.value}-replies", partial(_shortest, bare, config, objective, split, recorder)
+        )
         for split in (Split.LAYER_TRAIN, Split.VALIDATION)
     }
     torch.manual_seed(config.run.seed)
@@ -227,10 +246,9 @@ def _labelled(
 
 
 def _keep(found: Mapping[Split, Features], run: RunDir) -> None:
-    """Write what thresholds are chosen on, and the labels of everything."""
+    """Write the labels of everything beside the features: small files."""
     for split, features in found.items():
-        features.save_labels(run.path / "features" / f"{split}-labels.safetensors")
-    found[Split.VALIDATION].save(run.path / VALIDATION_FEATURES)
+        features.save_labels(run.features / f"{split}-labels.safetensors")
 
 
 def _shortest(

@@ -27,6 +27,7 @@ from metacog.model.scratch import untrained_base
 from metacog.text.tokenizer import Tokenizer, build_tokenizer
 from metacog.train.loop import Counts, StepResult
 from metacog.train.optim import Group, Optimizers, matrices_and_rest
+from metacog.train.state import State
 
 _VOCABULARY_SEED = 1
 _STAGE_STRIDE = 1000
@@ -95,7 +96,14 @@ class Pretraining:
         losses = [float(self._report(batch, self.model.base_model).mean()) for batch in batches]
         return {"eval/validation/loss": sum(losses) / len(losses)} if losses else {}
 
-    def save(self, directory: Path) -> None:
+    def state(self) -> State:
+        """Return nothing: all batches follow from seed and step."""
+        return State({}, {})
+
+    def load_state(self, _state: State) -> None:
+        """There is nothing to take up."""
+
+    def save(self, directory: Path, *, whole: bool = True) -> None:  # noqa: ARG002 - always whole
         """Write a standard model directory."""
         self.model.save_pretrained(directory)
         self.tokenizer.save_pretrained(directory)

@@ -86,17 +86,21 @@ class Verdicts:
 class PuzzleBoard:
     """Asks a model its puzzles and keeps account of them.
 
+    Puzzles that leave the base no room for a reply are left out.
+
     Args:
         base: Chooses the set and renders it.
         verdicts: What is known from an earlier part of the run.
     """
 
     def __init__(self, base: Base, verdicts: Verdicts | None = None) -> None:
-        self.puzzles = puzzles_for(base)
+        self.puzzles = [puzzle for puzzle in puzzles_for(base) if _fits(base, puzzle)]
         self._verdicts = Verdicts() if verdicts is None else verdicts
 
     def ask(self, model: MetacogModel, step: int) -> list[Sample]:
         """Return the model's greedy replies under its own budgets, in the order of the puzzles."""
+        if not self.puzzles:
+            return []
         requests = [_request(model, number, p) for number, p in enumerate(self.puzzles)]
         with answering(model):
             engine = Engine(model, engine_settings(model, rows=len(requests)))
@@ -156,3 +160,8 @@ def answering(model: MetacogModel) -> Iterator[None]:
 def _request(model: MetacogModel, number: int, puzzle: Puzzle) -> Request:
     prompt = render(model.base.tokenizer, [{"role": "user", "content": puzzle.text}])
     return request_for(model, tuple(prompt), request_id=number, temperature=0.0)
+
+
+def _fits(base: Base, puzzle: Puzzle) -> bool:
+    prompt = render(base.tokenizer, [{"role": "user", "content": puzzle.text}])
+    return len(prompt) + len(base.tags.think_close) < base.context

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
 
-from metacog.errors import MetacogError
 from metacog.model.bundle import MetacogModel
 from metacog.telemetry.events import EventKind
 from metacog.telemetry.reader import read_events
@@ -93,7 +92,7 @@ class Watch:
 def watching(
     objective: object, *, run: RunDir, recorder: Recorder, start: int = 0
 ) -> Iterator[Watch]:
-    """Watch a run until the block ends; an error that ends it is recorded as an alert first.
+    """Watch a run until the block ends.
 
     Args:
         objective: What is trained; puzzles are asked and budgets watched where it gives replies.
@@ -119,12 +118,8 @@ def watching(
     else:
         watch = Watch(recorder, pulse)
     watch.step = start
-    try:
-        with Watchdog(pulse, watch.stalled):
-            yield watch
-    except MetacogError as error:
-        recorder.alert(watch.step, str(error))
-        raise
+    with Watchdog(pulse, watch.stalled):
+        yield watch
 
 
 def _num_layers(model: MetacogModel) -> int:

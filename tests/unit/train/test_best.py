@@ -72,3 +72,25 @@ def test_patience_counts_losses_in_a_row_that_are_no_lower() -> None:
         best.offer(loss)
         stale.append(best.is_stale)
     assert stale == [False, False, False, False, True, True, False, False]
+
+
+def test_it_goes_on_from_its_state_with_weights_loss_and_patience() -> None:
+    module = at(0.0)
+    best = Best(module, patience=2)
+    for value, loss in ((1.0, 2.0), (2.0, 3.0)):
+        set_to(module, value)
+        best.offer(loss)
+    other = Best(at(9.0), patience=2)
+    other.load_state(best.state())
+    assert other.module_of(at(9.0)).weight.item() == 1.0
+    assert not other.is_stale
+    other.offer(2.0)
+    assert other.is_stale, "one loss that was no lower came before"
+
+
+def test_a_state_from_before_any_loss_holds_no_weights() -> None:
+    best = Best(at(3.0), patience=1)
+    state = best.state()
+    assert state.tensors == {}
+    best.load_state(state)
+    assert best.module_of(at(4.0)).weight.item() == 4.0

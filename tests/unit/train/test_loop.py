@@ -14,8 +14,10 @@ from metacog.losses.report import LossReport, Tally
 from metacog.telemetry.events import Event, EventKind
 from metacog.telemetry.recorder import Recorder
 from metacog.telemetry.rundir import RunDir
-from metacog.train.loop import Counts, StepResult, fit, forget_old, save
+from metacog.train.checkpoint import Keeper, forget_old
+from metacog.train.loop import Counts, StepResult, fit
 from metacog.train.optim import Group, Optimizers
+from metacog.train.state import State
 
 
 class Memory:
@@ -72,7 +74,14 @@ class Quadratic:
     def evaluate(self) -> Mapping[str, float]:
         return {"eval/validation/loss": float((self.weight.detach() - 3).square().sum())}
 
-    def save(self, directory: Path) -> None:
+    def state(self) -> State:
+        return State({}, {})
+
+    def load_state(self, _state: State) -> None:
+        """There is nothing to take up."""
+
+    def save(self, directory: Path, *, whole: bool = True) -> None:
+        assert whole == (directory.name.startswith(".final")), "only the end is written whole"
         (directory / "weight.txt").write_text(repr(self.weight.tolist()), encoding="utf-8")
 
 
@@ -104,7 +113,12 @@ def steps_of(events: list[Event], kind: EventKind) -> list[int]:
 def test_saves_and_evaluates_exactly_where_the_interval_divides_the_step(tmp_path: Path) -> None:
     steps, events = run(Quadratic(), tmp_path)
     assert steps == 25
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-20", "final"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "checkpoint-10",
+        "checkpoint-20",
+        "final",
+        "latest",
+    ]
     assert steps_of(events, EventKind.EVAL) == [6, 12, 18, 24]
     assert steps_of(events, EventKind.CHECKPOINT) == [10, 20, 25]
     assert steps_of(events, EventKind.METRICS) == [10, 20, 25]
@@ -172,7 +186,7 @@ def test_what_is_not_finite_stops_the_run_before_a_weight_changes(
     with pytest.raises(RunError, match=f"{what}.*step 5"):
         run(objective, tmp_path / "broken", save_interval=3)
     assert objective.weight.tolist() == sound.weight.tolist()
-    assert [p.name for p in (tmp_path / "broken").iterdir()] == ["checkpoint-3"]
+    assert sorted(p.name for p in (tmp_path / "broken").iterdir()) == ["checkpoint-3", "latest"]
 
 
 def test_an_objective_that_has_finished_stops_early_and_is_saved(tmp_path: Path) -> None:
@@ -203,7 +217,7 @@ def test_the_latest_checkpoints_are_kept_and_the_final_state_always(
     steps = [5, 10, 15, 20, 25]
     assert steps_of(events, EventKind.CHECKPOINT) == [*steps, 25]
     names = {f"checkpoint-{step}" for step in (steps if kept is None else kept)}
-    assert {path.name for path in tmp_path.iterdir()} == {*names, "final"}
+    assert {path.name for path in tmp_path.iterdir()} == {*names, "final", "latest"}
 
 
 def test_the_latest_is_that_of_the_highest_step_and_is_left_whole(tmp_path: Path) -> None:
@@ -219,20 +233,21 @@ def test_forgetting_leaves_everything_else_in_the_run(tmp_path: Path) -> None:
     for name in ("checkpoint-3", "checkpoint-20", "final", "logs", "features"):
         (tmp_path / name).mkdir()
     (tmp_path / "events.jsonl").write_text("", encoding="utf-8")
-    forget_old(RunDir(tmp_path), config_of(keep_last=1))
+    forget_old(RunDir(tmp_path), 1)
     left = {"checkpoint-20", "final", "logs", "features", "events.jsonl"}
     assert {path.name for path in tmp_path.iterdir()} == left
 
 
 def test_a_save_that_breaks_leaves_nothing_behind(tmp_path: Path) -> None:
     class Torn(Quadratic):
-        def save(self, directory: Path) -> None:
-            super().save(directory)
+        def save(self, directory: Path, *, whole: bool = True) -> None:
+            super().save(directory, whole=whole)
             raise OSError("no space left")
 
     memory = Memory()
-    with pytest.raises(OSError, match="no space"):
-        save(Torn(), tmp_path / "checkpoint-10", Recorder("test", memory), 10)
+    keeper = Keeper(Torn(), config_of(), RunDir(tmp_path), Recorder("test", memory))
+    with pytest.raises(RunError, match=r"save step 10 in .*checkpoint-10.*no space.*--resume auto"):
+        keeper.checkpoint(10)
     assert list(tmp_path.iterdir()) == []
     assert memory.events == []
 

@@ -43,9 +43,11 @@ def test_the_first_batch_comes_as_spans_in_order(text: Preflight) -> None:
 
 def test_it_tells_what_learns_and_at_what_rate(text: Preflight, tiny_directory: Path) -> None:
     base = load_model(tiny_directory).base
-    assert [(g.name, g.learning_rate) for g in text.groups] == [("layer", 0.01), ("gate", 0.01)]
+    rates = {g.name: g.learning_rate for g in text.groups}
+    assert rates == pytest.approx({"layer": 0.01, "gate": 0.01, "base": 0.05 * 0.01})
     assert all(g.parameters > 0 for g in text.groups)
-    assert text.frozen == sum(p.numel() for p in base.model.parameters())
+    norms = next(g.parameters for g in text.groups if g.name == "base")
+    assert text.frozen == sum(p.numel() for p in base.model.parameters()) - norms
     assert text.left_padding
     assert text.template_opens_think
     assert text.tags["think"] == (base.tags.think_open, base.tags.think_close)

@@ -84,7 +84,7 @@ def test_rows_are_learned_as_they_were_written(config: RunConfig) -> None:
 def test_a_loss_without_labels_is_missing_and_the_others_are_there(config: RunConfig) -> None:
     training = training_of(config)
     (batch,) = take(training, 0, 1)
-    with training.step(batch) as result:
+    with training.step(training.parts(batch)[0]) as result:
         result.loss.backward()
     losses = {n.removeprefix("train/loss_") for n in result.metrics if n.startswith("train/loss_")}
     assert losses == {"answer", "budget", "variance", "style"}

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 
-from metacog.errors import RunError
 from metacog.model.bundle import MetacogModel
 from metacog.telemetry.events import Event, EventKind
 from metacog.telemetry.recorder import Recorder
@@ -116,17 +115,3 @@ def test_a_stall_is_an_alert_and_its_end_a_log() -> None:
     assert kinds(memory) == [(10, EventKind.ALERT), (11, EventKind.LOG)]
     assert "no step for 60 s, where one takes 1 s" in str(memory.events[0].data["message"])
     assert "after 65 s" in str(memory.events[1].data["message"])
-
-
-def test_an_error_that_ends_the_run_is_its_last_alert(tmp_path: Path) -> None:
-    memory = Memory()
-
-    def broken() -> None:
-        with watching(Judged(), run=RunDir(tmp_path), recorder=Recorder("r", memory)) as watch:
-            watch.after(4, {})
-            raise RunError("Wanted a finite loss, got NaN.")
-
-    with pytest.raises(RunError, match="finite"):
-        broken()
-    assert kinds(memory) == [(4, EventKind.ALERT)]
-    assert memory.events[0].data["message"] == "Wanted a finite loss, got NaN."
