@@ -32,6 +32,10 @@ class Loopback(ThreadingHTTPServer):
         """Method, path and range of each request."""
 
 
+    def handle_error(self, *_: object) -> None:
+        """Say nothing where a client hangs up."""
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Loopback
