@@ -31,7 +31,6 @@ class Loopback(ThreadingHTTPServer):
         self.asked: list[tuple[str, str, str | None]] = []
         """Method, path and range of each request."""
 
-
     def handle_error(self, *_: object) -> None:
         """Say nothing where a client hangs up."""
 
