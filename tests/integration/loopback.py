@@ -31,6 +31,9 @@ class Loopback(ThreadingHTTPServer):
         self.asked: list[tuple[str, str, str | None]] = []
         """Method, path and range of each request."""
 
+    def handle_error(self, *_: object) -> None:
+        """Say nothing where a client hangs up."""
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
