@@ -17,6 +17,7 @@ from metacog.train.imitate import Imitation
 from metacog.train.layer import layer_shape
 from metacog.train.prepare import VALIDATION_FEATURES
 from metacog.train.run import train
+from metacog.train.traces import SolvedTraces
 
 STEPS = 20
 
@@ -59,8 +60,7 @@ def imitation(weight: float) -> Imitation:
         Adapted(),
         config,
         config.run.objective,
-        train=questions,
-        validation=questions,
+        SolvedTraces(bare.base, train=questions, validation=questions, size=4, seed=0),
     )
 
 

@@ -128,7 +128,7 @@ def test_imitation_stops(
     config = config_of(tiny_directory, kind="imitate", cut_after=0)
     assert isinstance(config.run.objective, ImitateObjective)
     model = MetacogModel(make_tiny_model().base)
-    objective = prepare_imitation(config, config.run.objective, model)
+    objective = prepare_imitation(config, config.run.objective, model, [], None)
     what = stops_before_a_weight_moves(objective, poison, config, tmp_path / "run")
     assert ("gradient" in what) == (poison is in_one_gradient)
 
@@ -150,7 +150,7 @@ def test_a_checkpoint_with_a_number_that_is_none_is_never_committed(
     config = found.model_copy(update={"run": found.run.model_copy(update={"ema": 0.5})})
     assert isinstance(config.run.objective, ImitateObjective)
     objective = prepare_imitation(
-        config, config.run.objective, MetacogModel(make_tiny_model().base)
+        config, config.run.objective, MetacogModel(make_tiny_model().base), [], None
     )
     run, recorder = RunDir(tmp_path / "run"), Recorder("test", MultiSink({}))
     keeper = Keeper(objective, config.run, run, recorder)

@@ -20,6 +20,7 @@ def leaves(root: type) -> set[type]:
         (errors.RunError, 1),
         (errors.SinkError, 1),
         (errors.MetacogError, 1),
+        (errors.RunStopped, 130),
     ],
 )
 def test_mistakes_of_the_user_exit_with_2_and_failures_with_1(
@@ -28,9 +29,10 @@ def test_mistakes_of_the_user_exit_with_2_and_failures_with_1(
     assert error.exit_code == exit_code
 
 
-def test_every_error_is_either_bad_input_or_a_failed_run() -> None:
+def test_every_error_is_bad_input_or_a_failed_run_or_a_stop() -> None:
     below = leaves(errors.MetacogError) - {errors.MetacogError}
-    assert all(issubclass(error, errors.InputError | errors.RunError) for error in below)
+    kinds = errors.InputError | errors.RunError | errors.RunStopped
+    assert all(issubclass(error, kinds) for error in below)
 
 
 def test_an_exceeded_budget_is_no_message_for_the_user() -> None:

@@ -63,6 +63,11 @@ class MetacogLayer(nn.Module):
             g, alpha = self.aggregator(z)
             plan_logits, budget_raw = self.heads.decide(g)
             tokens = self.scale.tokens(budget_raw).squeeze(-1)
+            if bool(tokens.isnan().any()):
+                raise RunError(
+                    "Wanted a budget from the layer, got NaN: its weights or the states that it reads "
+                    "have diverged. Go back to an earlier checkpoint, with a lower run.learning_rate."
+                )
             spend = self._spend(tokens.detach() if budget is None else budget)
             return LayerOutput(
                 plan_logits=plan_logits,
@@ -166,11 +171,6 @@ class MetacogLayer(nn.Module):
 
 
 def _refuse_below_zero(tokens: Float[Tensor, " batch"], what: str) -> None:
-    if bool(tokens.isnan().any()):
-        raise RunError(
-            f"The layer wanted {what} that are numbers, got NaN: its weights or the states that it "
-            "reads have diverged. Go back to an earlier checkpoint, with a lower learning rate."
-        )
     if not bool((tokens >= 0).all()):
         raise ValueError(
             f"The layer wanted {what} of zero or more tokens, got {tokens.tolist()}. "

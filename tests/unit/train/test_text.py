@@ -18,6 +18,7 @@ from metacog.telemetry.reader import read_events
 from metacog.train.imitate import Imitation, ImitationBatch
 from metacog.train.prepare import prepare_imitation
 from metacog.train.run import checked, train
+from metacog.train.state import State
 from tests.architectures import build
 from tests.textdata import rows, write_jsonl
 
@@ -122,7 +123,7 @@ def test_a_state_goes_on_with_the_very_next_batch(config: RunConfig) -> None:
         if state is not None:
             training.load_state(state)
         found += take(training, len(found), count)
-        state = json.loads(json.dumps(training.state()))
+        state = State({}, json.loads(json.dumps(training.state().values)))
     assert found == whole
     assert [batch.is_cut for batch in found] == [False] * 2 + [True] * 5
 
@@ -137,7 +138,7 @@ def test_batches_of_a_later_start_are_those_that_would_have_come(config: RunConf
 
 def test_the_state_of_generated_questions_is_not_that_of_rows(config: RunConfig) -> None:
     with pytest.raises(CheckpointError, match="got one without"):
-        training_of(config).load_state({"data": {}})
+        training_of(config).load_state(State({}, {"data": {}}))
 
 
 def test_no_thread_is_left_behind(config: RunConfig) -> None:
@@ -154,7 +155,7 @@ def test_a_run_tells_of_its_data_and_saves_a_layer(config: RunConfig, tmp_path: 
     assert metrics["data/quarantined"] == metrics["data/left_out"] == 0.0
     assert metrics["data/longest_seen"] > 0
     assert [e.step for e in events if e.kind is EventKind.EVAL] == [1, 2]
-    found = load_model(config.model.path, layer=run.path / "final")
+    found = load_model(run.path)
     assert found.reader is not None
     assert found.gate is not None
 
