@@ -1,8 +1,10 @@
 """Model directories from strangers: a good one, and what an attacker makes of it."""
 
 import json
+import resource
 import shutil
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 WEIGHTS = "model.safetensors"
+MEGABYTE = 2**20
 
 
 def copied(directory: Path, to: Path) -> Path:
@@ -42,3 +45,9 @@ def raw_tensors(file: Path, header: object, data: bytes = b"", length: int | Non
 def canary_pickle(canary: Path) -> bytes:
     """A pickle that makes the file `canary` when it is read: `open(canary, "w")` by `__reduce__`."""
     return f"cbuiltins\nopen\n(S'{canary}'\nS'w'\ntR.".encode()
+
+
+def peak_memory() -> int:
+    """Most bytes of memory that this process ever held."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from metacog.errors import ModelError
 from metacog.model.adapter import WEIGHTS_NAME, load_adapted
 from tests.adapters import rewrite, save_adapter
-from tests.faults.hostile import canary_pickle, raw_tensors
+from tests.faults.hostile import MEGABYTE, canary_pickle, peak_memory, raw_tensors
 from tests.faults.test_f4_safetensors import LIES
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
@@ -80,6 +80,7 @@ def test_a_header_that_lies(hostile: Path, lie: str) -> None:
     "settings",
     [
         {"r": 10**12},
+        {"r": 10**7},
         {"r": -1},
         {"r": "wide"},
         {"r": 4.5},
@@ -94,7 +95,6 @@ def test_a_header_that_lies(hostile: Path, lie: str) -> None:
         {"alpha_pattern": {"(.*)*!": 1}},
         {"rank_pattern": {"(.+){9,}!": 1}},
         {"layers_pattern": ["(.+)+!"]},
-        {"target_modules": [f"m{n}" for n in range(2001)]},
         {"init_lora_weights": "pissa"},
         {"megatron_config": {"x": 1}, "megatron_core": "os"},
     ],
@@ -102,10 +102,24 @@ def test_a_header_that_lies(hostile: Path, lie: str) -> None:
 )
 def test_settings_that_cost_time_or_memory(hostile: Path, settings: dict[str, object]) -> None:
     rewrite(hostile, **settings)
-    began = time.process_time()
+    before, began = peak_memory(), time.process_time()
     with pytest.raises(ModelError, match="hostile"):
         load_adapted(hostile)
     assert time.process_time() - began < 10
+    assert peak_memory() - before < 500 * MEGABYTE
+
+
+def test_names_without_end(hostile: Path) -> None:
+    rewrite(hostile, target_modules=[f"m{n}" for n in range(2001)])
+    with pytest.raises(ModelError, match=r"at most 2000 names of modules .*, got 2001\."):
+        load_adapted(hostile)
+
+
+def test_a_base_is_never_made_deeper(hostile: Path) -> None:
+    """A few layers could be repeated without end; PEFT itself would do so."""
+    rewrite(hostile, layer_replication=[[0, 2], [1, 3]])
+    with pytest.raises(ModelError, match="layer_replication"):
+        load_adapted(hostile)
 
 
 def test_weights_of_whole_numbers(hostile: Path) -> None:

@@ -78,12 +78,20 @@ def test_a_configuration_that_is_none(hostile: Path, text: str) -> None:
         {"num_hidden_layers": 4},
         {"num_attention_heads": 0},
         {"hidden_act": "nonesuch"},
-        {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}},
     ],
 )
 def test_settings_that_cannot_be(hostile: Path, changes: dict[str, object]) -> None:
     rewrite_json(hostile / "config.json", **changes)
     with pytest.raises(ModelError, match="hostile"):
+        load_base(hostile)
+
+
+@pytest.mark.parametrize("method", ["bitsandbytes", "gptq", "nonesuch"])
+def test_quantized_weights_are_named_as_such(hostile: Path, method: str) -> None:
+    rewrite_json(hostile / "config.json", quantization_config={"quant_method": method})
+    with pytest.raises(
+        ModelError, match=r"config\.json holds a quantization_config\. Use the base"
+    ):
         load_base(hostile)
 
 

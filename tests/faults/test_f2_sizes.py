@@ -1,7 +1,5 @@
 """F2: sizes in config.json that cannot be end at once, before memory is taken for them."""
 
-import resource
-import sys
 import time
 from pathlib import Path
 
@@ -10,9 +8,8 @@ import pytest
 from metacog.errors import ModelError
 from metacog.model.base import load_base
 from tests.architectures import ARCHITECTURES, build
-from tests.faults.hostile import copied, rewrite_json
+from tests.faults.hostile import MEGABYTE, copied, peak_memory, rewrite_json
 
-MEGABYTE = 2**20
 SIZES = (
     "hidden_size",
     "num_hidden_layers",
@@ -27,11 +24,6 @@ SIZES = (
 @pytest.fixture
 def hostile(tiny_directory: Path, tmp_path: Path) -> Path:
     return copied(tiny_directory, tmp_path)
-
-
-def peak_memory() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def refused(directory: Path) -> str:

@@ -1,8 +1,6 @@
 """F4: tensors that lie about themselves end in an error that names the file, never in random weights."""
 
 import json
-import resource
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,10 +12,17 @@ from torch import Tensor
 from metacog.errors import CheckpointError, ModelError
 from metacog.model.base import load_base
 from metacog.model.bundle import MetacogModel, load_model
-from tests.faults.hostile import WEIGHTS, copied, raw_tensors, rewrite_json, rewrite_tensors
+from tests.faults.hostile import (
+    MEGABYTE,
+    WEIGHTS,
+    copied,
+    peak_memory,
+    raw_tensors,
+    rewrite_json,
+    rewrite_tensors,
+)
 
 GATE_WEIGHT = "model.layers.1.mlp.gate_proj.weight"
-MEGABYTE = 2**20
 
 
 def entry(begin: int, end: int, shape: tuple[int, ...] = (2,), dtype: str = "F32") -> object:
@@ -79,11 +84,6 @@ def test_a_huge_file_is_refused_without_being_read(hostile: Path) -> None:
     with pytest.raises(ModelError, match="Wanted tensors"):
         load_base(hostile)
     assert peak_memory() - before < 100 * MEGABYTE
-
-
-def peak_memory() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def fill(value: float, name: str = GATE_WEIGHT) -> Callable[[dict[str, Tensor]], object]:
