@@ -242,8 +242,9 @@ class LossesConfig(Config):
     answer: Weight = 1.0
     """Weight of the cross-entropy on THINK and ANSWER, or of the policy loss."""
 
-    closing: Weight = 1.0
-    """Weight of practice's loss on when to stop thinking, at every line end of uncapped replies."""
+    closing: Weight = 0.0
+    """Weight of practice's loss on when to stop thinking, at every line end of uncapped replies; above
+    1 thinking has collapsed within twenty steps."""
 
     lambda_plan: Weight = 0.5
     """Weight of the plan loss."""
