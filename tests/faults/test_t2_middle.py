@@ -3,12 +3,16 @@
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from metacog.config import parse
+from metacog.config import RunConfig, parse
+from metacog.config.model import DEFAULT_PLANS
 from metacog.model.bundle import load_model
+from metacog.model.metacog import MetacogLayer
 from metacog.telemetry.rundir import RunDir
+from metacog.train.layer import layer_shape
 from metacog.train.run import train
 from tests.conftest import MakeModel
 from tests.faults.processes import contents, imitation, told
@@ -24,7 +28,7 @@ def given(make_tiny_model: MakeModel, tmp_path_factory: pytest.TempPathFactory) 
     return path
 
 
-def document(base: Path, layer: Path, kind: str) -> Mapping[str, object]:
+def document(base: Path, layer: Path, kind: str) -> Mapping[str, Any]:
     """A recipe that saves after every step."""
     found = imitation(base)
     objectives: dict[str, dict[str, object]] = {
@@ -59,20 +63,59 @@ def back_to(run: RunDir, step: int, path: Path) -> RunDir:
     return there
 
 
+def assert_the_same_from_any_step(config: RunConfig, directory: Path) -> None:
+    """Go on from every step of a run and compare every file and figure with the whole run's."""
+    whole = train(config, run_dir=directory / "whole")
+    names = (*(f"checkpoint-{n}" for n in range(1, STEPS + 1)), "final", "features")
+    wanted = {name: contents(whole.path / name) for name in names}
+    for step in range(1, STEPS):
+        there = back_to(whole, step, directory / f"from-{step}")
+        again = train(config, run_dir=there.path, resume="auto")
+        assert told(again.path) == told(whole.path), step
+        for name in names:
+            assert contents(again.path / name) == wanted[name], f"{name} after step {step}"
+
+
 @pytest.mark.parametrize("kind", ["imitate", "layer", "reread", "practice"])
 def test_going_on_from_any_step_ends_in_the_same_files(
     tiny_directory: Path, given: Path, tmp_path: Path, kind: str
 ) -> None:
     config = parse(document(tiny_directory, given, kind), source="test")
-    whole = train(config, run_dir=tmp_path / "whole")
-    for step in range(1, STEPS):
-        there = back_to(whole, step, tmp_path / f"from-{step}")
-        again = train(config, run_dir=there.path, resume="auto")
-        assert told(again.path) == told(whole.path), step
-        for name in (*(f"checkpoint-{n}" for n in range(1, STEPS + 1)), "final", "features"):
-            wanted = contents(whole.path / name) if (whole.path / name).exists() else {}
-            got = contents(again.path / name) if (again.path / name).exists() else {}
-            assert got == wanted, f"{name} after going on from {step}"
+    assert_the_same_from_any_step(config, tmp_path)
+
+
+def test_a_gate_goes_on_with_the_replies_it_learns_from(tmp_path: Path) -> None:
+    bare = load_model("nano")
+    layer = MetacogLayer(layer_shape(bare, RunConfig()))
+    bare.with_layer(layer, plans=DEFAULT_PLANS).save_layer(tmp_path / "layer")
+    found = document(Path("nano"), tmp_path / "layer", "reread")
+    objective = {"kind": "gate", "rollouts": 2, "layer_path": str(tmp_path / "layer")}
+    changed = {
+        "run": {**found["run"], "objective": objective},
+        "data": {"tasks": ["count_bits", "leg_counting"], "num_prompts": 8},
+        "budget": {"min_tokens": 1, "max_tokens": 192, "answer_reserve": 16},
+    }
+    assert_the_same_from_any_step(parse({**found, **changed}, source="test"), tmp_path)
+
+
+def test_a_base_goes_on_in_its_second_stage(tmp_path: Path) -> None:
+    objective = {
+        "kind": "pretrain",
+        "hidden_size": 32,
+        "num_blocks": 2,
+        "num_heads": 2,
+        "mlp_size": 48,
+        "batch_tokens": 1024,
+        "chunk": 200,
+        "vocabulary_questions": 10,
+        "compiled": False,
+        "stages": [{"from_step": 0}, {"from_step": 2}],
+    }
+    found = document(Path("nano"), tmp_path, "reread")
+    run = {**found["run"], "objective": objective}
+    assert_the_same_from_any_step(parse({**found, "run": run}, source="test"), tmp_path)
+    model = load_model(tmp_path / "whole" / "checkpoint-2")
+    assert model.base.model.config.hidden_size == 32
 
 
 @pytest.mark.parametrize("kind", ["imitate", "practice"])
