@@ -288,7 +288,9 @@ class Practice:
         self._remember([group[self._objective.predicted] for group in rollouts], number)
         most = self._config.budget.max_tokens
         every = [rollout for group in rollouts for rollout in group]
-        closings = closings_of(self.model, every, self._objective, most)
+        closings: Sequence[Closings | None] = [None] * len(every)
+        if self._config.losses.closing:
+            closings = closings_of(self.model, every, self._objective, most)
         size = self._objective.group_size
         groups = [
             judged(group, closings[place * size :][:size], self._objective, max_tokens=most)

@@ -31,6 +31,7 @@ def configured(**sections: object) -> RunConfig:
     document: dict[str, object] = {
         "metacog": {"proj_dim": 8},
         "adaptation": {"mode": "lora", "last_k": 3, "lora_rank": 2},
+        "losses": {"closing": 1.0},
         "budget": {"min_tokens": 2, "max_tokens": MOST, "answer_reserve": 6},
         **sections,
     }
