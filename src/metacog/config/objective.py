@@ -168,10 +168,23 @@ class RereadObjective(Config):
 
 
 class ImitateObjective(Config):
-    """Learn from given traces: the layer and the gate, with the base frozen."""
+    """Learn from traces: the layer, the gate, and what of the base may learn."""
 
     kind: Literal["imitate"] = "imitate"
     """Name of the objective."""
+
+    traces: Literal["given", "own"] = "given"
+    """Whose traces: those of solvers or of a data set, for a fresh layer and gate; or the model's own
+    right replies, cut where they are enough, for the layer and gate that it has."""
+
+    layer_path: Name | None = None
+    """Directory of layer and gate to go on from with own traces, or null for those beside the base."""
+
+    rollouts: PositiveCount = 4
+    """With own traces: rollouts sampled for each prompt, of which the shortest is learned from."""
+
+    sure: Share = 0.95
+    """With own traces: probability of the right answer from which a trace is enough, and is cut."""
 
     cut_after: Count = 200
     """Optimizer steps before traces are cut as the controller would cut them."""

@@ -81,6 +81,18 @@ class PrefixValues:
         wrong = [index for index, (_, ok) in enumerate(right) if not ok]
         return max(1, right[wrong[-1] + 1 if wrong else 0][0])
 
+    def enough_at(self, sure: float) -> int | None:
+        """Return the first cut from which the right answer keeps a probability of at least `sure`.
+
+        None if the whole trace does not reach it. Need asks what the best answer is; this asks how
+        often it would be sampled, so a guess that happens to be right is not enough.
+        """
+        chances = self.logprob.exp().tolist()
+        short = [index for index, chance in enumerate(chances) if chance < sure]
+        if short and short[-1] == len(chances) - 1:
+            return None
+        return max(1, self.cuts[short[-1] + 1 if short else 0])
+
 
 @dataclass(frozen=True)
 class PackedTraces:

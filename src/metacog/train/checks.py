@@ -1,5 +1,6 @@
 """Refuses settings that a run would not act on, before anything is written."""
 
+from metacog.config.objective import ImitateObjective
 from metacog.config.run import RunConfig
 from metacog.data.tasks.families import FAMILIES
 from metacog.errors import ConfigError
@@ -19,10 +20,13 @@ def refuse_unused(config: RunConfig) -> None:
         raise ConfigError(
             f"Wanted data.tasks among {', '.join(FAMILIES)}, got {', '.join(unknown)}."
         )
-    if not config.data.tasks and kind != "imitate":
+    objective = config.run.objective
+    takes_text = isinstance(objective, ImitateObjective) and objective.traces == "given"
+    if not config.data.tasks and not takes_text:
         raise ConfigError(
-            f"The objective {kind} learns from verifiable questions (rows of text are for imitate): wanted families in data.tasks, "
-            f"got none. Name some of {', '.join(FAMILIES)}."
+            f"The objective {kind} learns from verifiable questions (rows of text are for imitate "
+            "with given traces): wanted families in data.tasks, got none. "
+            f"Name some of {', '.join(FAMILIES)}."
         )
     for is_set, key, remedy in _unused(config):
         if is_set:
@@ -54,6 +58,13 @@ def _unused(config: RunConfig) -> tuple[tuple[bool, str, str], ...]:
             config.losses.hopeless_target is not None,
             "losses.hopeless_target",
             "It takes groups of rollouts; set it to null.",
+        ),
+        (
+            isinstance(config.run.objective, ImitateObjective)
+            and config.run.objective.traces == "given"
+            and config.run.objective.layer_path is not None,
+            "run.objective.layer_path with given traces",
+            "They are for a fresh layer; set run.objective.traces to own, or this to null.",
         ),
         (
             kind == "gate" and not config.feedback.enabled,

@@ -32,22 +32,31 @@ def given_trace(base: Base, question: Question, rng: Random) -> GivenTrace:
         thought += [(token, piece.trained) for token in base.encode(piece.text)]
     answer = (*base.encode(question.answer), base.tokenizer.eos_token_id)
     prompt = render(base.tokenizer, [{"role": "user", "content": question.text}])
-    return _trace(base, tuple(prompt), thought, answer, plan)
+    return as_trace(base, tuple(prompt), thought, answer, plan)
 
 
 def text_trace(base: Base, encoded: EncodedExample) -> GivenTrace:
     """Return a data set's example as a trace of which every token is learned; its plan is not known."""
     thought = [(token, True) for token in encoded.think]
-    return _trace(base, encoded.prompt, thought, encoded.answer, None)
+    return as_trace(base, encoded.prompt, thought, encoded.answer, None)
 
 
-def _trace(
+def as_trace(
     base: Base,
     prompt: tuple[int, ...],
     thought: Sequence[tuple[int, bool]],
     answer: Sequence[int],
     plan: str | None,
 ) -> GivenTrace:
+    """Return a reply that thinks, closes and answers by itself.
+
+    Args:
+        base: Whose ids they are.
+        prompt: Ids of the rendered prompt.
+        thought: THINK tokens, and whether each is learned.
+        answer: ANSWER tokens, its end included.
+        plan: That it was written under, or None where nobody knows.
+    """
     written = [
         *((token, Segment.THINK, trained) for token, trained in thought),
         *((token, Segment.CLOSE, True) for token in base.tags.think_close),

@@ -1,6 +1,7 @@
-"""Imitation: layer and gate learn from given traces; the base stays as it is.
+"""Imitation: layer, gate and what of the base may learn take their traces from elsewhere.
 
-The gate learns the traces' tokens, the heads their plan and length. After `cut_after` steps traces
+They come from a solver or a data set, or are the model's own, cut where they were enough
+(`train.own`). The gate and the base learn the traces' tokens, the heads their plan and length. After `cut_after` steps traces
 are cut at the layer's own budget, as the controller would cut them, and `think_tokens_used` counts
 what was kept; the budget's target stays the full length. Correctness under a budget is not known
 of a given trace, so confidence learns nothing here; nor does the plan from a data set's rows.
@@ -16,7 +17,7 @@ import torch
 from metacog.config.objective import ImitateObjective
 from metacog.config.run import RunConfig
 from metacog.losses.answer import answer_loss
-from metacog.losses.budget import Spending, budget_used
+from metacog.losses.budget import Spending, budget_need, budget_used
 from metacog.losses.combine import LossName, combine, loss_values
 from metacog.losses.plan import plan_loss
 from metacog.losses.report import LossReport, Tally
@@ -73,7 +74,11 @@ class Imitation:
         self.model = MetacogModel(model.base, model.reader, feedback, model.decoding)
         self._config, self._objective, self.traces = config, objective, traces
         self._weights = {**loss_weights(config), LossName.ANSWER: config.losses.answer}
-        self._adapted = adapted
+        self._adapted, self._is_own = adapted, objective.traces == "own"
+        if self._is_own and feedback is not None:
+            # The gate has learned where it acts; as in practice only what it multiplies by goes on.
+            feedback.requires_grad_(False)
+            feedback.project.requires_grad_(True)
         self.optimizers = Optimizers(parameter_groups(config, self.layer, feedback, adapted))
 
     def batches(self, start: int) -> Iterator[ImitationBatch]:
@@ -155,7 +160,7 @@ class Imitation:
     def _train_mode(self, on: bool) -> None:
         self.layer.train(on)
         if self.model.gate is not None:
-            self.model.gate.train(on)
+            self.model.gate.train(on and not self._is_own)
 
     @torch.no_grad()
     def _cut(self, traces: Sequence[GivenTrace]) -> list[Generation]:
@@ -192,11 +197,7 @@ class Imitation:
         plan = torch.tensor(named)
         experts = reading.per_layer
         return {
-            LossName.BUDGET: budget_used(
-                spending,
-                experts=self.layer.scale.tokens(experts["budget_raw_pl"]),
-                per_layer_weight=weight,
-            ),
+            LossName.BUDGET: self._budget_report(reading, spending),
             LossName.PLAN: plan_loss(
                 reading.plan_logits,
                 plan,
@@ -211,3 +212,21 @@ class Imitation:
                 reading.plan_logits, experts, style_entropy=config.losses.style_entropy
             ),
         }
+
+    def _budget_report(self, reading: LayerOutput, spending: Spending) -> LossReport:
+        """Return the loss on the traces' lengths: what own traces needed, what given ones used."""
+        config, weight = self._config, self._config.metacog.per_layer_weight
+        experts = reading.per_layer["budget_raw_pl"]
+        if not self._is_own or config.losses.budget_target == "used":
+            tokens = self.layer.scale.tokens(experts)
+            return budget_used(spending, experts=tokens, per_layer_weight=weight)
+        return budget_need(
+            reading.budget_raw,
+            self.layer.scale.fraction(spending.used),
+            spending.known,
+            ~spending.known,
+            spending,
+            quantile=config.budget.quantile,
+            experts=experts,
+            per_layer_weight=weight,
+        )

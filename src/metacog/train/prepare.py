@@ -33,6 +33,7 @@ from metacog.train.features import Features
 from metacog.train.gate import GateTraining, gate_shape, shortest_right
 from metacog.train.imitate import Imitation
 from metacog.train.layer import LayerTraining, layer_shape
+from metacog.train.own import OwnTraces, shortest_enough
 from metacog.train.plans import plan_labels, with_plans
 from metacog.train.practice import Practice
 from metacog.train.rollouts import Progress, collect_features, uncapped_waves
@@ -168,6 +169,29 @@ def prepare_imitation(
     return Imitation(with_layer, gate, adapted, config, objective, traces)
 
 
+def prepare_own_imitation(
+    config: RunConfig,
+    objective: ImitateObjective,
+    model: MetacogModel,
+    run: RunDir,
+    recorder: Recorder,
+) -> Imitation:
+    """Let the model answer, cut its right replies where they are enough, and return it to learn them."""
+    model = replace(model, decoding=_decoding(config, model))
+    collected = Collected(run, digest_of_world(world_of(model)))
+    train, validation = (
+        collected.replies(
+            f"{split.value}-enough", partial(_enough, model, config, objective, split, recorder)
+        )
+        for split in (Split.LAYER_TRAIN, Split.VALIDATION)
+    )
+    size = config.run.batch * config.run.grad_accum
+    torch.manual_seed(config.run.seed)
+    traces = OwnTraces(train, validation, size=size, seed=config.run.seed)
+    adapted = adapt(model.base, config.adaptation)
+    return Imitation(model, model.gate, adapted, config, objective, traces)
+
+
 def prepare_practice(
     config: RunConfig, objective: PracticeObjective, model: MetacogModel
 ) -> Practice:
@@ -265,7 +289,28 @@ def _shortest(
         rollouts=objective.rollouts,
         progress=_teller(recorder, f"{split}: rollouts"),
     )
-    replies = [reply for wave in waves for reply in shortest_right(wave)]
+    return _some([reply for wave in waves for reply in shortest_right(wave)], split)
+
+
+def _enough(
+    model: MetacogModel,
+    config: RunConfig,
+    objective: ImitateObjective,
+    split: Split,
+    recorder: Recorder,
+) -> Sequence[Generation]:
+    waves = uncapped_waves(
+        model,
+        questions_of(config, split),
+        seed=config.run.seed,
+        rollouts=objective.rollouts,
+        progress=_teller(recorder, f"{split}: rollouts"),
+    )
+    replies = [r for wave in waves for r in shortest_enough(model, wave, sure=objective.sure)]
+    return _some(replies, split)
+
+
+def _some(replies: Sequence[Generation], split: Split) -> Sequence[Generation]:
     if not replies:
         raise DataError(
             f"Wanted right replies of the {split.value} split to learn from, got none. "

@@ -8,12 +8,8 @@ from typing import Any
 
 from metacog.config import cautions, digest
 from metacog.config.compare import essence
-from metacog.config.objective import (
-    GateObjective,
-    PracticeObjective,
-    PretrainObjective,
-    RereadObjective,
-)
+from metacog.config.objective import Objective as AnyObjective
+from metacog.config.objective import PretrainObjective
 from metacog.config.run import RunConfig
 from metacog.errors import ConfigError, MetacogError, RunStopped
 from metacog.model.bundle import MetacogModel, load_model
@@ -31,6 +27,7 @@ from metacog.train.prepare import (
     prepare_gate,
     prepare_imitation,
     prepare_layer,
+    prepare_own_imitation,
     prepare_practice,
     prepare_rereading,
 )
@@ -198,22 +195,14 @@ def _checked_model(config: RunConfig) -> MetacogModel | None:
     refuse_unused(config)
     if isinstance(objective, PretrainObjective):
         return None
-    layer: Path | None = None
-    if (
-        isinstance(objective, GateObjective | RereadObjective | PracticeObjective)
-        and objective.layer_path
-    ):
-        layer = Path(objective.layer_path)
+    needs_layer, layer = _layer_wanted(objective)
     found = load_model(
         config.model.path,
         layer=layer,
         base_path=config.model.base_path,
         precision=config.model.precision,
     )
-    if (
-        isinstance(objective, GateObjective | RereadObjective | PracticeObjective)
-        and found.reader is None
-    ):
+    if needs_layer and found.reader is None:
         raise ConfigError(
             f"The objective {objective.kind} goes on from a layer, but {config.model.path} has none. "
             "Train one, then name its directory in run.objective.layer_path."
@@ -224,6 +213,18 @@ def _checked_model(config: RunConfig) -> MetacogModel | None:
             f"Wanted feedback.layer below the {blocks} blocks of {config.model.path}, got {index}."
         )
     return found
+
+
+def _layer_wanted(objective: AnyObjective) -> tuple[bool, Path | None]:
+    """Return whether an objective goes on from a layer, and the layer's directory if it names one."""
+    match objective.kind:
+        case "gate" | "reread" | "practice":
+            path = objective.layer_path
+        case "imitate" if objective.traces == "own":
+            path = objective.layer_path
+        case _:
+            return False, None
+    return True, Path(path) if path else None
 
 
 def _objective(job: _Job, recorder: Recorder) -> Objective[Any, Any]:
@@ -240,6 +241,8 @@ def _objective(job: _Job, recorder: Recorder) -> Objective[Any, Any]:
             return prepare_gate(config, objective, model, run, recorder)
         case "reread":
             return prepare_rereading(config, objective, model, run, recorder)
+        case "imitate" if objective.traces == "own":
+            return prepare_own_imitation(config, objective, model, run, recorder)
         case "imitate":
             return prepare_imitation(config, objective, model, job.sources, run.quarantine)
         case "practice":

@@ -53,6 +53,24 @@ def test_need_at_line_ends_does_not_see_the_cuts_between_them(
     assert found.need_at(at) == need
 
 
+@pytest.mark.parametrize(
+    ("chances", "enough"),
+    [
+        ([0.1, 0.96, 0.97, 0.99], 2),
+        ([0.1, 0.96, 0.5, 0.99], 9),
+        ([0.99, 0.99, 0.99, 0.99], 1),
+        ([0.1, 0.2, 0.95, 0.95], 4),
+        ([0.99, 0.99, 0.99, 0.94], None),
+        ([0.1, 0.2, 0.3, 0.4], None),
+    ],
+)
+def test_enough_is_where_the_right_answer_becomes_likely_and_stays_so(
+    chances: list[float], enough: int | None
+) -> None:
+    found = replace(values((0, 2, 4, 9), [True] * 4), logprob=torch.tensor(chances).double().log())
+    assert found.enough_at(0.9499) == enough
+
+
 def test_the_layout_of_one_trace_and_a_longer_one() -> None:
     """Prompt 1 2, thinking 3 4, closer 9, answer 7; cut after 0 and after 2 tokens."""
     short = Trace((1, 2), (3, 4), (7,), (0, 2))

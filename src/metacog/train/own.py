@@ -1,0 +1,102 @@
+"""A model's own right replies as traces to imitate, each cut where it is enough."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from random import Random
+from typing import Any
+
+from metacog.decode.collect import Rollout, trace_of
+from metacog.decode.prefixes import Trace, prefix_values
+from metacog.errors import CheckpointError
+from metacog.model.base import Base
+from metacog.model.bundle import MetacogModel
+from metacog.records import CloseReason, Generation
+from metacog.train.given import GivenTrace, as_trace
+
+
+def shortest_enough(
+    model: MetacogModel, rollouts: Iterable[Rollout], *, sure: float
+) -> list[Generation]:
+    """Return the shortest reply to each question that thinks just enough; none where none is right.
+
+    Each right rollout that closed by itself is cut at the first line end from which the right answer
+    keeps a probability of at least `sure` (`PrefixValues.enough_at`), closed there and answered.
+
+    Args:
+        model: That made them, with its gate where it has one.
+        rollouts: Uncapped.
+        sure: Probability of the right answer at the temperature that serves.
+    """
+    right = [r for r in rollouts if r.correct and _closed_itself(r.generation)]
+    traces = [trace_of(rollout, model.base) for rollout in right]
+    temperature = model.decoding.sampling.temperature
+    best: dict[str, Generation] = {}
+    for rollout, trace, value in zip(
+        right, traces, prefix_values(model, traces, temperature=temperature), strict=True
+    ):
+        enough = value.enough_at(sure)
+        if enough is None:
+            continue
+        reply = _cut(model.base, trace, enough)
+        known = best.get(rollout.question.id)
+        if known is None or reply.spend < known.spend:
+            best[rollout.question.id] = reply
+    return list(best.values())
+
+
+def _closed_itself(reply: Generation) -> bool:
+    return reply.finished and reply.budget.close_reason is CloseReason.NATURAL
+
+
+def _cut(base: Base, trace: Trace, enough: int) -> Generation:
+    thought = [(token, True) for token in trace.think[:enough]]
+    return as_trace(base, trace.prompt, thought, trace.answer, None).reply
+
+
+class OwnTraces:
+    """A model's own replies, those of like length together; step and seed say which.
+
+    Args:
+        train: Replies to learn from.
+        validation: Replies to measure on.
+        size: Replies of a batch.
+        seed: Of the choice.
+    """
+
+    def __init__(
+        self, train: Sequence[Generation], validation: Sequence[Generation], *, size: int, seed: int
+    ) -> None:
+        self._train = sorted(train, key=lambda reply: len(reply.prompt) + len(reply.steps))
+        self._validation, self._size, self._seed = validation, size, seed
+
+    def batch(self, step: int) -> Sequence[GivenTrace]:
+        """Return the replies of a step."""
+        last = max(0, len(self._train) - self._size)
+        first = Random(f"{self._seed}/{step}").randint(0, last)
+        return [GivenTrace(reply, None) for reply in self._train[first : first + self._size]]
+
+    def validation(self) -> Sequence[GivenTrace]:
+        """Return the replies to measure on."""
+        return [GivenTrace(reply, None) for reply in self._validation]
+
+    def metrics(self) -> Mapping[str, float]:
+        """Return nothing: generated questions are in order."""
+        return {}
+
+    def state(self) -> Mapping[str, Any]:
+        """Return nothing: a step says it all."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Do nothing.
+
+        Raises:
+            CheckpointError: If the state is that of rows of text.
+        """
+        if state:
+            raise CheckpointError(
+                "Wanted the state of a run on its own traces, got one with a position in a data set. "
+                "Resume with the settings that the run began with."
+            )
+
+    def close(self) -> None:
+        """Do nothing."""
