@@ -83,7 +83,7 @@ def test_values_are_floats_in_their_ranges_after_loading(tmp_path) -> None:
     temperatures = [
         loaded.confidence_temperature,
         loaded.ready_temperature,
-        loaded.hope_temperature,
+        loaded.gain_temperature,
     ]
     assert all(isinstance(value, float) and 0.05 < value < 20 for value in temperatures)
     assert all(isinstance(v, float) for v in (loaded.budget_scale, loaded.budget_offset))

@@ -53,25 +53,29 @@ def test_confidence_is_tempered_at_the_enforced_budget(tmp_path) -> None:
 def test_rereadings_are_calibrated_and_compared_with_their_thresholds(tmp_path) -> None:
     layer = make_layer()
     raw = layer.reread(states(), torch.full((8,), 20.0))
-    ready = 1 / (1 + torch.exp(-(raw.ready_raw.squeeze(-1) / 0.1 + 0.2)))
-    hope = 1 / (1 + torch.exp(-(raw.hope_raw.squeeze(-1) / 0.2 - 0.1)))
+    bias = -raw.ready_raw.median().item() / 0.1 - 1e-3
+    ready = 1 / (1 + torch.exp(-(raw.ready_raw.squeeze(-1) / 0.1 + bias)))
+    gain = 1 / (1 + torch.exp(-(raw.gain_raw.squeeze(-1) / 0.2 - 0.1)))
+    likely, unlikely = gain[ready >= 0.5], gain[ready < 0.5]
     blob = changed(
         layer,
         ready_temperature=0.1,
-        ready_bias=0.2,
-        hope_temperature=0.2,
-        hope_bias=-0.1,
+        ready_bias=bias,
+        gain_temperature=0.2,
+        gain_bias=-0.1,
         needed_scale=2.0,
-        confident_threshold=ready.median().item() + 1e-4,
-        hopeless_threshold=hope.median().item() + 1e-4,
+        confident_threshold=likely.median().item() + 1e-6,
+        hopeless_threshold=unlikely.median().item() + 1e-6,
     )
     out = saved_reader(tmp_path, layer, blob).reread(states(), torch.full((8,), 20.0))
     torch.testing.assert_close(out.ready, ready)
-    torch.testing.assert_close(out.hope, hope)
+    torch.testing.assert_close(out.gain, gain)
     torch.testing.assert_close(out.needed_tokens, 2 * raw.needed)
-    assert out.confident.sum() == 4
-    assert out.hopeless.sum() == 4
-    assert torch.equal(out.confident, ready > ready.median() + 1e-4)
+    assert len(likely) == len(unlikely) == 4
+    assert out.confident.sum() == 2
+    assert out.hopeless.sum() == 2
+    assert torch.equal(out.confident, (ready >= 0.5) & (gain <= likely.median()))
+    assert torch.equal(out.hopeless, (ready < 0.5) & (gain <= unlikely.median()))
 
 
 def test_calibration_does_not_change_what_the_gate_takes(tmp_path) -> None:

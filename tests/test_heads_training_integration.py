@@ -36,7 +36,7 @@ from metacog.train.loop import fit
 NUM_LAYERS, NUM_PLANS = 3, 4
 SHORT, LONG = 3.0, 18.0
 EASY = tuple(FAMILIES).index("chain_sum")
-LOGGED = ("budget", "confidence", "needed", "ready", "hope", "variance", "style")
+LOGGED = ("budget", "confidence", "needed", "ready", "gain", "variance", "style")
 """Losses that have labels here; no plan was tried, so `plan` has none."""
 
 
@@ -142,7 +142,7 @@ def test_per_layer_is_full_where_the_layer_learns(data: Data) -> None:
         "alpha": (rows, NUM_LAYERS),
     }
     again = training.layer.reread(data.train.point_states.float(), data.train.used)
-    assert {"needed_pl", "ready_raw_pl", "hope_raw_pl", "alpha"} <= again.per_layer.keys()
+    assert {"needed_pl", "ready_raw_pl", "gain_raw_pl", "alpha"} <= again.per_layer.keys()
     for per_layer in (out.per_layer, again.per_layer):
         assert all(bool(value.isfinite().all()) for value in per_layer.values())
         assert torch.allclose(per_layer["alpha"].sum(1), torch.tensor(1.0), atol=1e-5)
@@ -213,7 +213,7 @@ def test_a_missing_label_is_missing_and_never_a_zero(data: Data) -> None:
         hope=unlabelled[data.train.prompt],
     )
     metrics = metrics_of(training_of(replace(data, train=features), configured()))
-    assert not {f"train/loss_{name}" for name in ("budget", "needed", "hope")} & metrics.keys()
+    assert not {f"train/loss_{name}" for name in ("budget", "needed", "gain")} & metrics.keys()
     assert "train/needed_mae" not in metrics
     assert metrics["train/budget_mse"] > 0
     assert metrics["train/loss_ready"] > 0

@@ -58,9 +58,9 @@ class CloseReason(StrEnum):
     BUDGET = "budget"
     """The budget was spent."""
     CONFIDENT = "confident"
-    """A re-reading found a right answer likely already."""
+    """A re-reading found a right answer likely, and little to win by going on."""
     HOPELESS = "hopeless"
-    """A re-reading found a right answer unlikely whatever is spent."""
+    """A re-reading found a right answer unlikely, and little to win by going on."""
     MAX_TOKENS = "max_tokens"
     """The token limit of the reply, less the answer reserve, was reached."""
     DISABLED = "disabled"
@@ -84,9 +84,9 @@ class RevisionKind(StrEnum):
     LOWERED = "lowered"
     """To what was used plus what is still needed."""
     CONFIDENT = "confident"
-    """Closed as confident."""
+    """Closed: going on wins too little, and the answer is likely right."""
     HOPELESS = "hopeless"
-    """Closed as hopeless."""
+    """Closed: going on wins too little, and the answer is likely wrong."""
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,8 @@ class Rereading:
     """THINK tokens still needed."""
     ready: float
     """Probability of a right answer if THINK closed now."""
-    hope: float
-    """Probability of a right answer if THINK went on to its natural end."""
+    gain: float
+    """Probability that going on to the natural end makes right what closing now would leave wrong."""
 
 
 @dataclass(frozen=True)

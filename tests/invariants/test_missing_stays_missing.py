@@ -57,7 +57,7 @@ def test_without_a_known_need_there_is_no_budget_loss(tiny_model: MetacogModel) 
     gone = {"train/loss_budget", "train/loss_needed", "train/needed_mae"}
     assert gone <= set(full)
     assert not gone & set(found)
-    assert {"train/loss_confidence", "train/loss_ready", "train/loss_hope"} <= set(found)
+    assert {"train/loss_confidence", "train/loss_ready", "train/loss_gain"} <= set(found)
 
 
 def test_without_any_label_only_what_needs_none_is_logged(tiny_model: MetacogModel) -> None:
@@ -74,15 +74,16 @@ def test_without_any_label_only_what_needs_none_is_logged(tiny_model: MetacogMod
     }
 
 
-def test_unknown_hope_is_left_out_of_the_mean(tiny_model: MetacogModel) -> None:
+def test_unknown_gain_is_left_out_of_the_mean(tiny_model: MetacogModel) -> None:
     hope = torch.linspace(0.1, 0.9, 24)
     hope[torch.arange(24) % 3 == 0] = NAN
     rows = random_features(hope=hope)
     training = training_on(tiny_model, rows)
-    logged = training.evaluate()["eval/validation/loss_hope"]
+    logged = training.evaluate()["eval/validation/loss_gain"]
     used = (rows.used > 0) & ~hope.isnan()
     again = training.layer.reread(rows.point_states[used], rows.used[used])
-    expected = binary_cross_entropy_with_logits(again.hope_raw.squeeze(1), hope[used])
+    gain = (hope - rows.ready).clamp(min=0)
+    expected = binary_cross_entropy_with_logits(again.gain_raw.squeeze(1), gain[used])
     assert logged == pytest.approx(float(expected.detach()), abs=1e-5)
 
 

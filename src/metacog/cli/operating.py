@@ -45,7 +45,7 @@ def bare_accuracy(config: RunConfig, run: RunDir) -> float | None:
     None where the run changed neither gate nor base: its own rollouts say it then.
     """
     model = load_model(run.path / "final")
-    if model.gate is None and config.run.objective.kind != "practice":
+    if model.gate is None and config.run.objective.kind not in {"practice", "schedule"}:
         return None
     before = load_model(config.model.path, base_path=config.model.base_path)
     bare = MetacogModel(before.base, decoding=model.decoding)
@@ -112,7 +112,7 @@ def trace_points(model: MetacogModel, features: Features) -> TracePoints:
         right=_table(features.right, _token_starts(features), 0.0),
         needed=table(torch.cat([raw.needed for raw in raws])),
         ready=table(torch.cat([raw.ready_raw for raw in raws]).sigmoid().squeeze(-1)),
-        hope=table(torch.cat([raw.hope_raw for raw in raws]).sigmoid().squeeze(-1)),
+        gain=table(torch.cat([raw.gain_raw for raw in raws]).sigmoid().squeeze(-1)),
         budget=torch.cat(prompts).numpy().astype(np.float64),
     )
 

@@ -127,7 +127,7 @@ def _spending(budget: BudgetReport) -> Text:
     for revision in budget.revisions:
         seen = revision.rereading
         lines.append(
-            f"at {seen.used}: {revision.kind}, ready {seen.ready:.0%}, hope {seen.hope:.0%}, "
+            f"at {seen.used}: {revision.kind}, ready {seen.ready:.0%}, gain {seen.gain:.0%}, "
             f"needs {seen.needed:.0f} more -> {revision.budget_after}"
         )
     return Text("\n".join(lines))

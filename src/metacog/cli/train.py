@@ -79,12 +79,15 @@ def run_recipe(
     config = load(recipe, overrides)
     from metacog.cli.operating import bare_accuracy, set_operating_point, validation_features
     from metacog.train.run import train as run_training
+    from metacog.train.schedule import train_schedule
 
     def narrate(message: str) -> None:
         typer.echo(message, err=True)
 
-    run = run_training(config, run_dir=run_dir, resume=resume, narrate=narrate)
-    if config.run.objective.kind in {"layer", "gate", "reread", "practice"}:
+    kind = config.run.objective.kind
+    begin = train_schedule if kind == "schedule" else run_training
+    run = begin(config, run_dir=run_dir, resume=resume, narrate=narrate)
+    if kind in {"layer", "gate", "reread", "practice", "schedule"}:
         features, reference = validation_features(config, run), bare_accuracy(config, run)
         directory = run.path / "final"
         point = set_operating_point(directory, directory, features, reference=reference)

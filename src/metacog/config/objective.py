@@ -8,6 +8,7 @@ from metacog.config.base import (
     Config,
     Count,
     Flag,
+    InnerShare,
     Name,
     PositiveCount,
     PositiveReal,
@@ -175,7 +176,7 @@ class ImitateObjective(Config):
 
     traces: Literal["given", "own"] = "given"
     """Whose traces: those of solvers or of a data set, for a fresh layer and gate; or the model's own
-    right replies, cut where they are enough, for the layer and gate that it has."""
+    shortest right replies, for the layer and gate that it has."""
 
     layer_path: Name | None = None
     """Directory of layer and gate to go on from with own traces, or null for those beside the base."""
@@ -183,8 +184,9 @@ class ImitateObjective(Config):
     rollouts: PositiveCount = 4
     """With own traces: rollouts sampled for each prompt, of which the shortest is learned from."""
 
-    sure: Share = 0.95
-    """With own traces: probability of the right answer from which a trace is enough, and is cut."""
+    sure: Share | None = None
+    """With own traces: probability of the right answer from which a trace is enough, and is cut; null
+    keeps traces whole. What is cut teaches to close on lucky guesses: it costs accuracy."""
 
     cut_after: Count = 200
     """Optimizer steps before traces are cut as the controller would cut them."""
@@ -237,13 +239,68 @@ class PracticeObjective(Config):
         return self
 
 
+StageObjective = Annotated[
+    LayerObjective | GateObjective | RereadObjective | ImitateObjective | PracticeObjective,
+    Field(discriminator="kind"),
+]
+"""What one stage of a schedule trains, chosen by its `kind`."""
+
+
+class Stage(Config):
+    """A part of a schedule: an objective, and what it does otherwise than the schedule's run."""
+
+    objective: StageObjective
+    """What the stage trains."""
+
+    steps: PositiveCount
+    """Optimizer steps of the stage."""
+
+    num_prompts: PositiveCount | None = None
+    """Questions of the stage, or null for `data.num_prompts`."""
+
+    batch: PositiveCount | None = None
+    """Examples of one forward pass, or null for `run.batch`."""
+
+    grad_accum: PositiveCount | None = None
+    """Forward passes of one optimizer step, or null for `run.grad_accum`."""
+
+    learning_rate: PositiveReal | None = None
+    """Learning rate, or null for `run.learning_rate`."""
+
+    warmup: Count | None = None
+    """Steps over which the learning rate rises, or null for `run.warmup`."""
+
+    decay: Share | None = None
+    """Last share of the steps over which it falls, or null for `run.decay`."""
+
+    eval_interval: PositiveCount | None = None
+    """Steps between small evaluations, or null for `run.eval_interval`."""
+
+    save_interval: PositiveCount | None = None
+    """Steps between checkpoints, or null for `run.save_interval`."""
+
+    ema: InnerShare | None = None
+    """Decay of a running mean of what learns, or null for `run.ema`."""
+
+
+class ScheduleObjective(Config):
+    """Train several objectives one after the other, each from the model that the last one left."""
+
+    kind: Literal["schedule"] = "schedule"
+    """Name of the objective."""
+
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    """In their order; the run's own steps, objective aside, are those that a stage leaves open."""
+
+
 Objective = Annotated[
     PretrainObjective
     | LayerObjective
     | GateObjective
     | RereadObjective
     | ImitateObjective
-    | PracticeObjective,
+    | PracticeObjective
+    | ScheduleObjective,
     Field(discriminator="kind"),
 ]
 """One of the objectives, chosen by its `kind`."""

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metacog.decode.array_rule import Flags, Ints
-from metacog.model.calibration import CalibrationBlob
+from metacog.model.calibration import LIKELY, CalibrationBlob
 from metacog.model.reader import Reader
 from metacog.model.rereading import RereadMaps
 from metacog.records import Rereading, RevisionKind
@@ -68,7 +68,8 @@ class Rereader:
     def _kind(self, record: Rereading, calibration: CalibrationBlob) -> RevisionKind | None:
         if not self.settings.revise:
             return None
-        if record.ready > calibration.confident_threshold:
-            return RevisionKind.CONFIDENT
-        hopeless = record.hope < calibration.hopeless_threshold
-        return RevisionKind.HOPELESS if hopeless else RevisionKind.LOWERED
+        is_ready = record.ready >= LIKELY
+        most = calibration.confident_threshold if is_ready else calibration.hopeless_threshold
+        if record.gain >= most:
+            return RevisionKind.LOWERED
+        return RevisionKind.CONFIDENT if is_ready else RevisionKind.HOPELESS

@@ -13,11 +13,13 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
+from metacog.model.calibration import LIKELY
+
 BUDGET_SCALES = (1.0, 1.25, 1.5, 2.0)
 BUDGET_OFFSETS = (0.0, 10.0, 20.0, 30.0, 45.0, 60.0)
-NEEDED_SCALES = (2.0, 20.0, 1e6)
-CONFIDENT = (0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995, 1.0)
-HOPELESS = (0.0, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.07, 0.1, 0.2)
+NEEDED_SCALES = (20.0, 1e6)
+GAINS = (0.0, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.08, 0.12)
+"""Gain below which THINK closes, as confident and as hopeless alike."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class TracePoints:
     """Probability of the right answer if THINK closed after 0, 1, 2, ... tokens."""
     needed: Float[ndarray, "traces points"]
     ready: Float[ndarray, "traces points"]
-    hope: Float[ndarray, "traces points"]
+    gain: Float[ndarray, "traces points"]
     budget: Float[ndarray, " traces"]
     """Predicted at the prompt, in tokens."""
 
@@ -57,9 +59,9 @@ class Thresholds:
     """THINK tokens: small predictions need room to reach the end of their line."""
     needed_scale: float
     confident: float
-    """THINK closes where ready is above."""
+    """THINK closes where gain is below and the answer likely right."""
     hopeless: float
-    """THINK closes where hope is below."""
+    """THINK closes where gain is below and the answer likely wrong."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,9 @@ class OperatingPoint:
 
 def outcome(points: TracePoints, thresholds: Thresholds) -> tuple[float, float]:
     """Return mean accuracy and THINK tokens under a policy of thresholds."""
-    confident = points.ready > thresholds.confident
-    hopeless = points.hope < thresholds.hopeless
+    most = np.where(points.ready >= LIKELY, thresholds.confident, thresholds.hopeless)
     rereads = points.reread & points.valid
-    closes = rereads & (confident | hopeless)
+    closes = rereads & (points.gain < most)
     closed_at = np.where(closes, points.used, np.inf).min(axis=1)
     # A lowered cap lies at or behind its point, so points behind the smallest cap change nothing.
     caps = points.used + np.ceil(points.needed * thresholds.needed_scale)
@@ -122,7 +123,7 @@ def candidates(
     needed_scales: Sequence[float] = NEEDED_SCALES,
 ) -> list[Thresholds]:
     """Return every combination of thresholds that is tried."""
-    grid = product(budget_scales, budget_offsets, needed_scales, CONFIDENT, HOPELESS)
+    grid = product(budget_scales, budget_offsets, needed_scales, GAINS, GAINS)
     return [Thresholds(*values) for values in grid]
 
 

@@ -26,7 +26,7 @@ class LossName(StrEnum):
     """Re-readings: tokens still needed."""
     READY = "ready"
     """Re-readings: right if THINK closed now."""
-    HOPE = "hope"
+    GAIN = "gain"
     """Re-readings: right if THINK went on to its natural end."""
     VARIANCE = "variance"
     """Spread of the experts' budgets."""

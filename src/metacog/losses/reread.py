@@ -1,4 +1,4 @@
-"""Teaches re-readings what is still needed, whether THINK could close, and whether it has hope."""
+"""Teaches re-readings what is still needed, whether THINK could close, and what going on can win."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -72,27 +72,31 @@ def ready_loss(
     return over_known(losses, known, {"train/ready_brier": squares})
 
 
-def hope_loss(
-    hope_raw: Float[Tensor, "batch 1"],
-    hope: Float[Tensor, " batch"],
+def gain_loss(
+    gain_raw: Float[Tensor, "batch 1"],
+    gain: Float[Tensor, " batch"],
     known: Bool[Tensor, " batch"],
     *,
     experts: Float[Tensor, "batch layers 1"] | None = None,
     per_layer_weight: float = 0.0,
 ) -> LossReport:
-    """Return the binary cross-entropy of being right at THINK's natural end, and the Brier score.
+    """Return the binary cross-entropy of what going on can win, and the Brier score.
 
+        y = max(0, P(right at the natural end) - P(right if THINK closed here))
         L = sum over known of -(y log p + (1 - y) log(1 - p)) + per_layer_weight * mean_l of the same
 
+    Closing where p is small costs little accuracy, whether the answer is right already or never
+    will be: readiness alone cannot tell the second from a trace that is not there yet.
+
     Args:
-        hope_raw: Logits of the re-reading.
-        hope: From 0 to 1: whether, or how often, the uncapped trace was answered right.
+        gain_raw: Logits of the re-reading.
+        gain: y, from 0 to 1.
         known: Points of traces that ended by themselves.
-        experts: The experts' `hope_raw_pl`.
+        experts: The experts' `gain_raw_pl`.
         per_layer_weight: Weight of the mean of their losses.
     """
-    losses, squares = probability_terms(hope_raw, hope, known, experts, per_layer_weight)
-    return over_known(losses, known, {"train/hope_brier": squares})
+    losses, squares = probability_terms(gain_raw, gain, known, experts, per_layer_weight)
+    return over_known(losses, known, {"train/gain_brier": squares})
 
 
 def _huber(tokens: Tensor, target: Tensor, delta: float) -> Tensor:

@@ -18,7 +18,10 @@ from metacog.model.shape import faults_of
 from metacog.telemetry.files import write_text
 
 CALIBRATION_NAME = "calibration.json"
-VERSION: Final = 1
+VERSION: Final = 2
+
+LIKELY: Final = 0.5
+"""Ready from which on an answer counts as likely right."""
 
 Temperature = Annotated[float, Field(gt=0.05, lt=20)]
 Factor = Annotated[float, Field(ge=0.05, le=20)]
@@ -51,12 +54,12 @@ class CalibratedRereading:
     """THINK tokens still needed."""
     ready: Float[Tensor, " batch"]
     """Probability of a right answer if THINK closed now."""
-    hope: Float[Tensor, " batch"]
-    """Probability of a right answer if THINK went on to its natural end."""
+    gain: Float[Tensor, " batch"]
+    """Probability that going on to the natural end makes right what closing now would leave wrong."""
     confident: Bool[Tensor, " batch"]
-    """Ready above its threshold: THINK may close."""
+    """Likely right, and too little to win: THINK may close."""
     hopeless: Bool[Tensor, " batch"]
-    """Hope below its threshold: THINK may be given up."""
+    """Likely wrong, and too little to win: THINK may be given up."""
 
 
 class CalibrationBlob(BaseModel):
@@ -68,8 +71,9 @@ class CalibrationBlob(BaseModel):
         confidence  = sigmoid(conf_raw / confidence_temperature + confidence_bias)
         needed      = needed_scale * needed                                            [tokens]
         ready       = sigmoid(ready_raw / ready_temperature + ready_bias)
-        hope        = sigmoid(hope_raw / hope_temperature + hope_bias)
-        confident   = ready > confident_threshold;  hopeless = hope < hopeless_threshold
+        gain        = sigmoid(gain_raw / gain_temperature + gain_bias)
+        confident   = ready >= 1/2 and gain < confident_threshold
+        hopeless    = ready < 1/2 and gain < hopeless_threshold
 
     Temperature and bias are Platt's scaling (1999, "Probabilistic outputs for support vector
     machines", section 2.1), written as in Guo et al. 2017, "On calibration of modern neural
@@ -84,7 +88,7 @@ class CalibrationBlob(BaseModel):
         use_attribute_docstrings=True,
     )
 
-    version: Literal[1]
+    version: Literal[2]
     """Format of the file."""
 
     heads_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -114,20 +118,20 @@ class CalibrationBlob(BaseModel):
     ready_bias: float
     """Added to the ready logit after the division."""
 
-    hope_temperature: Temperature
-    """Divisor of the hope logit."""
+    gain_temperature: Temperature
+    """Divisor of the gain logit."""
 
-    hope_bias: float
-    """Added to the hope logit after the division."""
+    gain_bias: float
+    """Added to the gain logit after the division."""
 
     needed_scale: NeededFactor
     """Factor of the tokens still needed; the largest lowers a budget only where none is needed."""
 
     confident_threshold: Probability
-    """THINK may close where ready is above it; 1 never closes."""
+    """THINK may close as confident where gain is below it; 0 never closes."""
 
     hopeless_threshold: Probability
-    """THINK may be given up where hope is below it; 0 never gives up."""
+    """THINK may be given up as hopeless where gain is below it; 0 never gives up."""
 
     @model_validator(mode="after")
     def _ends_are_in_order(self) -> "CalibrationBlob":
@@ -150,10 +154,10 @@ class CalibrationBlob(BaseModel):
             confidence_bias=0.0,
             ready_temperature=1.0,
             ready_bias=0.0,
-            hope_temperature=1.0,
-            hope_bias=0.0,
+            gain_temperature=1.0,
+            gain_bias=0.0,
             needed_scale=1.0,
-            confident_threshold=1.0,
+            confident_threshold=0.0,
             hopeless_threshold=0.0,
         )
 
@@ -194,14 +198,15 @@ class CalibrationBlob(BaseModel):
     def apply_to_rereading(self, raw: RereadOutput) -> CalibratedRereading:
         """Return the re-reading that acts."""
         ready = _platt(raw.ready_raw, self.ready_temperature, self.ready_bias)
-        hope = _platt(raw.hope_raw, self.hope_temperature, self.hope_bias)
+        gain = _platt(raw.gain_raw, self.gain_temperature, self.gain_bias)
+        is_likely = ready >= LIKELY
         return CalibratedRereading(
             raw=raw,
             needed_tokens=raw.needed * self.needed_scale,
             ready=ready,
-            hope=hope,
-            confident=ready > self.confident_threshold,
-            hopeless=hope < self.hopeless_threshold,
+            gain=gain,
+            confident=is_likely & (gain < self.confident_threshold),
+            hopeless=~is_likely & (gain < self.hopeless_threshold),
         )
 
     def _choose(self, plan: Float[Tensor, "batch plans"]) -> Int[Tensor, " batch"]:

@@ -9,7 +9,7 @@ from metacog.errors import CheckpointError
 from metacog.model.shape import LayerShape, faults_of
 
 CARD_NAME = "metacog.json"
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Setting = str | int | float | bool | None
@@ -50,7 +50,7 @@ class BaseFingerprint(_Stored):
 class LayerCard(_Stored):
     """What `metacog.json` holds: how to build the modules again, and whose base they read."""
 
-    format_version: Literal[1]
+    format_version: Literal[2]
     shape: LayerShape
     plans: tuple[str, ...]
     """Names of the plans, in the order of the plan head's outputs."""

@@ -24,7 +24,7 @@ class Outlook(NamedTuple):
 
     needed_raw: Float[Tensor, "*rows 1"]
     ready_raw: Float[Tensor, "*rows 1"]
-    hope_raw: Float[Tensor, "*rows 1"]
+    gain_raw: Float[Tensor, "*rows 1"]
 
 
 def head(inputs: int, outputs: int) -> nn.Linear:
@@ -76,20 +76,20 @@ class Experts(nn.Module):
 
 
 class RereadExperts(nn.Module):
-    """Each block's own re-reading: tokens needed, ready and hope, from [z_l ; spent]."""
+    """Each block's own re-reading: tokens needed, ready and gain, from [z_l ; spent]."""
 
     def __init__(self, proj: int, num_layers: int) -> None:
         super().__init__()
         self.needed = PerBlockLinear(num_layers, proj + 1, 1)
         self.ready = PerBlockLinear(num_layers, proj + 1, 1)
-        self.hope = PerBlockLinear(num_layers, proj + 1, 1)
+        self.gain = PerBlockLinear(num_layers, proj + 1, 1)
 
     def forward(
         self, z: Float[Tensor, "batch layers proj"], spent: Float[Tensor, "batch 1"]
     ) -> Outlook:
         """Return every block's outlook."""
         inputs = _beside(z, spent)
-        return Outlook(self.needed(inputs), self.ready(inputs), self.hope(inputs))
+        return Outlook(self.needed(inputs), self.ready(inputs), self.gain(inputs))
 
 
 class GlobalHeads(nn.Module):
@@ -116,19 +116,19 @@ class GlobalHeads(nn.Module):
 
 
 class RereadHeads(nn.Module):
-    """Tokens needed, ready and hope, each by an MLP with one hidden layer, from [g ; spent]."""
+    """Tokens needed, ready and gain, each by an MLP with one hidden layer, from [g ; spent]."""
 
     def __init__(self, proj: int, hidden: int | None = None) -> None:
         super().__init__()
         width = proj if hidden is None else hidden
         self.needed = _mlp(proj + 1, width)
         self.ready = _mlp(proj + 1, width)
-        self.hope = _mlp(proj + 1, width)
+        self.gain = _mlp(proj + 1, width)
 
     def forward(self, g: Float[Tensor, "batch proj"], spent: Float[Tensor, "batch 1"]) -> Outlook:
         """Return the outlook of the aggregated state."""
         inputs = torch.cat([g, spent], dim=-1)
-        return Outlook(self.needed(inputs), self.ready(inputs), self.hope(inputs))
+        return Outlook(self.needed(inputs), self.ready(inputs), self.gain(inputs))
 
 
 def _mlp(inputs: int, hidden: int) -> nn.Sequential:

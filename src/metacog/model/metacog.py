@@ -103,7 +103,7 @@ class MetacogLayer(nn.Module):
                 needed_raw=outlook.needed_raw,
                 needed=self.needed_scale.tokens(outlook.needed_raw).squeeze(-1),
                 ready_raw=outlook.ready_raw,
-                hope_raw=outlook.hope_raw,
+                gain_raw=outlook.gain_raw,
                 alpha=self._over_all_blocks(alpha),
                 per_layer=self._outlooks(z, spent, alpha) if telemetry else {},
             )
@@ -159,7 +159,7 @@ class MetacogLayer(nn.Module):
             "needed_raw_pl": outlooks.needed_raw,
             "needed_pl": self.needed_scale.tokens(outlooks.needed_raw),
             "ready_raw_pl": outlooks.ready_raw,
-            "hope_raw_pl": outlooks.hope_raw,
+            "gain_raw_pl": outlooks.gain_raw,
             "alpha": alpha,
         }
 

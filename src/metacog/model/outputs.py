@@ -35,10 +35,10 @@ class RereadOutput:
     """THINK tokens still needed, from 0 to B_max."""
     ready_raw: Float[Tensor, "batch 1"]
     """Logit of being right if THINK closed now."""
-    hope_raw: Float[Tensor, "batch 1"]
-    """Logit of being right if THINK went on to its natural end."""
+    gain_raw: Float[Tensor, "batch 1"]
+    """Logit of going on to the natural end making right what closing now would leave wrong."""
     alpha: Float[Tensor, "batch layers"]
     """Weight of each block of the base; zero where a block is not read."""
     per_layer: dict[str, Tensor]
     """One row a block that is read: `needed_raw_pl`, `needed_pl` (tokens), `ready_raw_pl` and
-    `hope_raw_pl` [batch, blocks, 1], `alpha` [batch, blocks]. Empty without telemetry."""
+    `gain_raw_pl` [batch, blocks, 1], `alpha` [batch, blocks]. Empty without telemetry."""

@@ -6,7 +6,7 @@ computes, so linear maps that follow one another, or stand side by side, are one
     s_l   = silu(W1 x_l + place_l)                    z_l = W2 s_l is never made
     alpha = softmax_l(v . tanh(U W2 s_l))             alpha_l = 1 / L without attention
     m     = sum_l alpha_l s_l                         g = W2 m
-    raw   = B silu(A [W2 m ; spent] + a) + b          needed, ready and hope, the latter two calibrated
+    raw   = B silu(A [W2 m ; spent] + a) + b          needed, ready and gain, the latter two calibrated
 """
 
 import math
@@ -30,8 +30,8 @@ class Outlooks(NamedTuple):
     """THINK tokens still needed."""
     ready: Float[Tensor, " points"]
     """Probability of a right answer if THINK closed now."""
-    hope: Float[Tensor, " points"]
-    """Probability of a right answer if THINK went on to its natural end."""
+    gain: Float[Tensor, " points"]
+    """Probability that going on makes right what closing now would leave wrong."""
 
 
 class RereadMaps:
@@ -55,8 +55,8 @@ class RereadMaps:
         self._first = _side_by_side(heads, outer, math.log1p(layer.scale.max))
         self._last = _calibrated(
             heads,
-            factors=(1.0, 1 / blob.ready_temperature, 1 / blob.hope_temperature),
-            biases=(0.0, blob.ready_bias, blob.hope_bias),
+            factors=(1.0, 1 / blob.ready_temperature, 1 / blob.gain_temperature),
+            biases=(0.0, blob.ready_bias, blob.gain_bias),
         )
         self._scale, self.calibration = layer.needed_scale, blob
         self._epsilon = torch.tensor(TINY, device=outer.device)
@@ -71,8 +71,8 @@ class RereadMaps:
         spent = torch.log1p(used).unsqueeze(1)
         inputs = torch.cat([self._mixed(s), spent], dim=1)
         said = linear(silu(linear(inputs, *self._first)), *self._last).sigmoid()
-        needed, ready, hope = said.unbind(1)
-        return Outlooks(self._scale.at(needed) * self.calibration.needed_scale, ready, hope)
+        needed, ready, gain = said.unbind(1)
+        return Outlooks(self._scale.at(needed) * self.calibration.needed_scale, ready, gain)
 
     def _mixed(self, s: Float[Tensor, "points blocks proj"]) -> Float[Tensor, "points proj"]:
         if self._attention is None:
@@ -101,7 +101,7 @@ def _calibrated(
 
 
 def _maps(heads: RereadHeads) -> tuple[list[nn.Linear], list[nn.Linear]]:
-    """Return the first maps and the last ones, of needed, ready and hope."""
-    mlps = (heads.needed, heads.ready, heads.hope)
+    """Return the first maps and the last ones, of needed, ready and gain."""
+    mlps = (heads.needed, heads.ready, heads.gain)
     linear_maps = [[part for part in mlp if isinstance(part, nn.Linear)] for mlp in mlps]
     return [maps[0] for maps in linear_maps], [maps[-1] for maps in linear_maps]

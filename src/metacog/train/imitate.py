@@ -75,6 +75,8 @@ class Imitation:
         self._config, self._objective, self.traces = config, objective, traces
         self._weights = {**loss_weights(config), LossName.ANSWER: config.losses.answer}
         self._adapted, self._is_own = adapted, objective.traces == "own"
+        is_need = objective.sure is not None or config.losses.budget_target == "used"
+        self._length_teaches = is_need or not self._is_own
         if self._is_own and feedback is not None:
             # The gate has learned where it acts; as in practice only what it multiplies by goes on.
             feedback.requires_grad_(False)
@@ -107,6 +109,7 @@ class Imitation:
         trained = sum(step.sampled and not step.altered for r in replies for step in r.steps)
         planned = sum(t.plan in self._config.metacog.plans for p in parts for t in p.traces)
         rows = dict.fromkeys((LossName.BUDGET, LossName.VARIANCE, LossName.STYLE), len(replies))
+        rows[LossName.BUDGET] *= self._length_teaches
         found = {LossName.ANSWER: trained, LossName.PLAN: planned, **rows}
         return {name: torch.tensor(float(count)) for name, count in found.items()}
 
@@ -214,7 +217,10 @@ class Imitation:
         }
 
     def _budget_report(self, reading: LayerOutput, spending: Spending) -> LossReport:
-        """Return the loss on the traces' lengths: what own traces needed, what given ones used."""
+        """Return the loss on the traces' lengths: what given ones used, what own ones needed.
+
+        A whole trace of its own says nothing of need: it is measured and not learned from.
+        """
         config, weight = self._config, self._config.metacog.per_layer_weight
         experts = reading.per_layer["budget_raw_pl"]
         if not self._is_own or config.losses.budget_target == "used":
@@ -223,7 +229,7 @@ class Imitation:
         return budget_need(
             reading.budget_raw,
             self.layer.scale.fraction(spending.used),
-            spending.known,
+            spending.known & self._length_teaches,
             ~spending.known,
             spending,
             quantile=config.budget.quantile,

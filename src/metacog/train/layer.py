@@ -31,7 +31,7 @@ from metacog.train.loop import Counts, StepResult
 from metacog.train.optim import Group, Optimizers
 from metacog.train.state import State
 
-REREADINGS = frozenset({LossName.NEEDED, LossName.READY, LossName.HOPE})
+REREADINGS = frozenset({LossName.NEEDED, LossName.READY, LossName.GAIN})
 """Losses of the objective `reread`."""
 
 

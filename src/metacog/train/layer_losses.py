@@ -12,7 +12,7 @@ from metacog.losses.combine import LossName
 from metacog.losses.confidence import confidence_loss
 from metacog.losses.plan import plan_loss
 from metacog.losses.report import LossReport, Tally
-from metacog.losses.reread import hope_loss, needed_loss, ready_loss
+from metacog.losses.reread import gain_loss, needed_loss, ready_loss
 from metacog.losses.style import style_loss
 from metacog.losses.variance import variance_loss
 from metacog.model.layer_stats import layer_rows
@@ -108,8 +108,8 @@ class LayerLosses:
         self, features: Features, points: Int[Tensor, " points"], again: RereadOutput
     ) -> Reports:
         weight = self._config.metacog.per_layer_weight
-        needed, hope = features.needed[points], features.hope[points]
-        ready = features.ready[points]
+        needed, ready = features.needed[points], features.ready[points]
+        gain = (features.hope[points] - ready).clamp(min=0)
         return {
             LossName.NEEDED: needed_loss(
                 again.needed,
@@ -125,11 +125,11 @@ class LayerLosses:
                 experts=again.per_layer["ready_raw_pl"],
                 per_layer_weight=weight,
             ),
-            LossName.HOPE: hope_loss(
-                again.hope_raw,
-                hope,
-                ~hope.isnan(),
-                experts=again.per_layer["hope_raw_pl"],
+            LossName.GAIN: gain_loss(
+                again.gain_raw,
+                gain,
+                ~gain.isnan(),
+                experts=again.per_layer["gain_raw_pl"],
                 per_layer_weight=weight,
             ),
         }
@@ -144,7 +144,7 @@ def loss_weights(config: RunConfig) -> dict[LossName, float]:
         LossName.CONFIDENCE: losses.lambda_confidence,
         LossName.NEEDED: reread,
         LossName.READY: reread,
-        LossName.HOPE: reread,
+        LossName.GAIN: reread,
         LossName.VARIANCE: config.metacog.var_reg,
         LossName.STYLE: losses.style_entropy,
     }

@@ -1,4 +1,4 @@
-"""A model's own right replies as traces to imitate, each cut where it is enough."""
+"""A model's own shortest right replies as traces to imitate, whole or cut where they are enough."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from random import Random
@@ -10,23 +10,26 @@ from metacog.errors import CheckpointError
 from metacog.model.base import Base
 from metacog.model.bundle import MetacogModel
 from metacog.records import CloseReason, Generation
+from metacog.train.gate import shortest_right
 from metacog.train.given import GivenTrace, as_trace
 
 
 def shortest_enough(
-    model: MetacogModel, rollouts: Iterable[Rollout], *, sure: float
+    model: MetacogModel, rollouts: Iterable[Rollout], *, sure: float | None
 ) -> list[Generation]:
-    """Return the shortest reply to each question that thinks just enough; none where none is right.
+    """Return the shortest right reply to each question; none where none is right.
 
-    Each right rollout that closed by itself is cut at the first line end from which the right answer
-    keeps a probability of at least `sure` (`PrefixValues.enough_at`), closed there and answered.
+    With `sure` each right rollout that closed by itself is cut first, at the line end from which the
+    right answer keeps that probability (`PrefixValues.enough_at`), closed there and answered.
 
     Args:
         model: That made them, with its gate where it has one.
         rollouts: Uncapped.
-        sure: Probability of the right answer at the temperature that serves.
+        sure: Probability of the right answer at the temperature that serves; None keeps them whole.
     """
     right = [r for r in rollouts if r.correct and _closed_itself(r.generation)]
+    if sure is None:
+        return shortest_right(right)
     traces = [trace_of(rollout, model.base) for rollout in right]
     temperature = model.decoding.sampling.temperature
     best: dict[str, Generation] = {}

@@ -7,12 +7,13 @@ first prompt is shown.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
-from metacog.config.objective import ImitateObjective, PretrainObjective
+from metacog.config.objective import ImitateObjective, PretrainObjective, ScheduleObjective
 from metacog.config.run import RunConfig
 from metacog.data.collate import SegmentBatch, TokenBatch
 from metacog.data.tasks.splits import Split
@@ -33,6 +34,7 @@ from metacog.train.optim import Group, parameter_groups
 from metacog.train.prepare import prepare_imitation, questions_of
 from metacog.train.pretrain import Pretraining
 from metacog.train.run import checked
+from metacog.train.schedule import stages_of
 from metacog.train.text import TextSources
 
 _QUICK_CHUNK = 2000
@@ -108,7 +110,7 @@ class Preflight:
 
 
 def preflight(config: RunConfig) -> Preflight:
-    """Check a run and return what it would begin with.
+    """Check a run and return what it would begin with: of a schedule, what its first stage would.
 
     Raises:
         ConfigError: If the objective cannot be run from this configuration.
@@ -116,12 +118,14 @@ def preflight(config: RunConfig) -> Preflight:
         DataError: If a data set cannot be read.
     """
     config = config.model_copy(deep=True)
+    if isinstance(config.run.objective, ScheduleObjective):
+        config = stages_of(config, Path())[0].config
     model, sources = checked(config)
     objective = config.run.objective
     if isinstance(objective, PretrainObjective):
         return _of_pretraining(config, objective)
     assert model is not None
-    if isinstance(objective, ImitateObjective):
+    if isinstance(objective, ImitateObjective) and objective.traces == "given":
         return _of_imitation(config, objective, model, sources)
     return _of_rollouts(config, model)
 
@@ -193,7 +197,7 @@ def _of_rollouts(config: RunConfig, model: MetacogModel) -> Preflight:
 
 
 def _groups_of(config: RunConfig, model: MetacogModel) -> list[Group]:
-    if config.run.objective.kind == "practice":
+    if config.run.objective.kind in {"practice", "imitate"}:
         assert model.reader is not None
         adapted = adapt(model.base, config.adaptation)
         return parameter_groups(config, model.reader.layer, model.gate, adapted)

@@ -204,7 +204,7 @@ def test_a_revision_touches_its_row_alone() -> None:
     controls = ControllerSettings(answer_reserve=4, landing=Landing(3, 1.0, (8,)))
     batch = admitted(controls, 9, 9)
     batch.observe(np.array([7, 7]))
-    assert batch.revise(1, RevisionKind.LOWERED, Rereading(used=1, needed=1.0, ready=0.5, hope=0.5))
+    assert batch.revise(1, RevisionKind.LOWERED, Rereading(used=1, needed=1.0, ready=0.5, gain=0.5))
     assert batch.decide().forced.tolist() == [-1, 8]
     batch.observe(np.array([7, 8]))
     assert batch.decide().forced.tolist() == [-1, 2]

@@ -1,5 +1,7 @@
 """When THINK is read again, and what follows from what is read."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -49,20 +51,29 @@ def test_verdicts_against_the_layers_raw_outputs(
     assert plain.reader is not None
     with torch.no_grad():
         raw = plain.reader.layer.reread(states, torch.tensor(used, dtype=torch.float32))
-    ready, hope = (part.sigmoid().squeeze(1).tolist() for part in (raw.ready_raw, raw.hope_raw))
-    high, low = (sum(sorted(part)[3:5]) / 2 for part in (ready, hope))
+    plain_ready, gain = (
+        part.squeeze(1).tolist() for part in (raw.ready_raw, raw.gain_raw.sigmoid())
+    )
+    bias = -sum(sorted(plain_ready)[3:5]) / 2
+    ready = [1 / (1 + math.exp(-(logit + bias))) for logit in plain_ready]
+    most = sum(sorted(gain)[3:5]) / 2
     model = make_tiny_model(
-        calibration={"confident_threshold": high, "hopeless_threshold": low, "needed_scale": 2.0}
+        calibration={
+            "confident_threshold": most,
+            "hopeless_threshold": most,
+            "ready_bias": bias,
+            "needed_scale": 2.0,
+        }
     )
     with torch.no_grad():
         verdicts = Rereader(model.reader, RereadSettings()).read(states, np.array(used))
     for row, verdict in enumerate(verdicts):
-        kind = RevisionKind.HOPELESS if hope[row] < low else RevisionKind.LOWERED
-        assert verdict.kind is (RevisionKind.CONFIDENT if ready[row] > high else kind)
+        closing = RevisionKind.CONFIDENT if ready[row] >= 0.5 else RevisionKind.HOPELESS
+        assert verdict.kind is (closing if gain[row] < most else RevisionKind.LOWERED)
         assert verdict.rereading.used == used[row]
         assert verdict.rereading.needed == pytest.approx(2 * raw.needed[row].item())
         assert verdict.rereading.ready == pytest.approx(ready[row], abs=1e-6)
-        assert verdict.rereading.hope == pytest.approx(hope[row], abs=1e-6)
+        assert verdict.rereading.gain == pytest.approx(gain[row], abs=1e-6)
     assert {verdict.kind for verdict in verdicts} == set(RevisionKind)
 
 
@@ -74,15 +85,27 @@ def test_an_identity_calibration_only_lowers(
     assert {verdict.kind for verdict in verdicts} == {RevisionKind.LOWERED}
 
 
-def test_confident_goes_before_hopeless(make_tiny_model: MakeModel, states: torch.Tensor) -> None:
-    model = make_tiny_model(calibration={"confident_threshold": 0.0, "hopeless_threshold": 1.0})
+@pytest.mark.parametrize(
+    ("bias", "kind"), [(20.0, RevisionKind.CONFIDENT), (-20.0, RevisionKind.HOPELESS)]
+)
+def test_what_is_likely_right_closes_as_confident_and_the_rest_as_hopeless(
+    make_tiny_model: MakeModel, states: torch.Tensor, bias: float, kind: RevisionKind
+) -> None:
+    other = {RevisionKind.CONFIDENT: "hopeless", RevisionKind.HOPELESS: "confident"}[kind]
+    both = {"confident_threshold": 1.0, "hopeless_threshold": 1.0, "ready_bias": bias}
+    for changes, wanted in (({}, kind), ({f"{other}_threshold": 0.0}, kind)):
+        model = make_tiny_model(calibration=both | changes)
+        with torch.no_grad():
+            verdicts = Rereader(model.reader, RereadSettings()).read(states, np.full(8, 5))
+        assert {verdict.kind for verdict in verdicts} == {wanted}
+    model = make_tiny_model(calibration=both | {f"{kind.value}_threshold": 0.0})
     with torch.no_grad():
         verdicts = Rereader(model.reader, RereadSettings()).read(states, np.full(8, 5))
-    assert {verdict.kind for verdict in verdicts} == {RevisionKind.CONFIDENT}
+    assert {verdict.kind for verdict in verdicts} == {RevisionKind.LOWERED}
 
 
 def test_without_revise_nothing_follows(make_tiny_model: MakeModel, states: torch.Tensor) -> None:
-    model = make_tiny_model(calibration={"confident_threshold": 0.0})
+    model = make_tiny_model(calibration={"confident_threshold": 1.0, "hopeless_threshold": 1.0})
     with torch.no_grad():
         verdicts = Rereader(model.reader, RereadSettings(revise=False)).read(states, np.full(8, 5))
     assert {verdict.kind for verdict in verdicts} == {None}

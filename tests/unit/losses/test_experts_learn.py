@@ -9,7 +9,7 @@ from metacog.losses.combine import LossName, combine
 from metacog.losses.confidence import confidence_loss
 from metacog.losses.plan import plan_loss
 from metacog.losses.report import LossReport
-from metacog.losses.reread import hope_loss, needed_loss, ready_loss
+from metacog.losses.reread import gain_loss, needed_loss, ready_loss
 from metacog.model.metacog import MetacogLayer
 from metacog.model.shape import LayerShape
 
@@ -54,8 +54,8 @@ def loss(layer: MetacogLayer, states: Tensor, weight: float, *, telemetry: bool 
         LossName.READY: ready_loss(
             again.ready_raw, LABEL, EVERY, **share(again.per_layer, "ready_raw_pl")
         ),
-        LossName.HOPE: hope_loss(
-            again.hope_raw, LABEL, EVERY, **share(again.per_layer, "hope_raw_pl")
+        LossName.GAIN: gain_loss(
+            again.gain_raw, LABEL, EVERY, **share(again.per_layer, "gain_raw_pl")
         ),
     }
     return combine(reports, dict.fromkeys(reports, 1.0))

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from metacog.losses.reread import hope_loss, needed_loss, ready_loss
+from metacog.losses.reread import gain_loss, needed_loss, ready_loss
 
 KNOWN = torch.tensor([True, True, False])
 
@@ -34,9 +34,9 @@ def test_needed_refuses_labels_below_zero() -> None:
 
 @pytest.mark.parametrize(
     ("loss", "metric"),
-    [(ready_loss, "train/ready_brier"), (hope_loss, "train/hope_brier")],
+    [(ready_loss, "train/ready_brier"), (gain_loss, "train/gain_brier")],
 )
-def test_ready_and_hope_take_soft_labels(loss, metric) -> None:
+def test_ready_and_gain_take_soft_labels(loss, metric) -> None:
     raw, label = torch.tensor([[1.0], [-2.0], [0.0]]), torch.tensor([0.6, 0.0, 0.5])
     p, q = 1 / (1 + math.exp(-1)), 1 / (1 + math.exp(2))
     report = loss(raw, label, KNOWN)

@@ -26,8 +26,8 @@ CHANGES = {
     "confidence_bias": -0.5,
     "ready_temperature": 0.5,
     "ready_bias": 0.25,
-    "hope_temperature": 4.0,
-    "hope_bias": 1.0,
+    "gain_temperature": 4.0,
+    "gain_bias": 1.0,
     "needed_scale": 0.7,
     "confident_threshold": 0.8,
     "hopeless_threshold": 0.6,
@@ -67,12 +67,12 @@ def test_every_number_does_what_the_equation_says(layer, states, blob) -> None:
         assert reading.confidence[row].item() == pytest.approx(confidence, rel=1e-5)
         ready = sigmoid(again.ready_raw[row].item() / 0.5 + 0.25)
         assert rereading.ready[row].item() == pytest.approx(ready, rel=1e-5)
-        hope = sigmoid(again.hope_raw[row].item() / 4 + 1)
-        assert rereading.hope[row].item() == pytest.approx(hope, rel=1e-5)
+        gain = sigmoid(again.gain_raw[row].item() / 4 + 1)
+        assert rereading.gain[row].item() == pytest.approx(gain, rel=1e-5)
         needed = 0.7 * again.needed[row].item()
         assert rereading.needed_tokens[row].item() == pytest.approx(needed, rel=1e-5)
-        assert rereading.confident[row].item() is (ready > 0.8)
-        assert rereading.hopeless[row].item() is (hope < 0.6)
+        assert rereading.confident[row].item() is (ready >= 0.5 and gain < 0.8)
+        assert rereading.hopeless[row].item() is (ready < 0.5 and gain < 0.6)
 
 
 @pytest.mark.parametrize(
@@ -147,12 +147,12 @@ def test_it_comes_back_from_disk_equal_and_in_equal_bytes(tmp_path, blob) -> Non
         ("budget_scale", 21.0),
         ("budget_offset", None),
         ("ready_temperature", 0.05),
-        ("hope_temperature", -1.0),
+        ("gain_temperature", -1.0),
         ("needed_scale", 0.01),
         ("confident_threshold", 1.5),
         ("hopeless_threshold", -0.5),
-        ("version", 2),
-        ("version", "1"),
+        ("version", 1),
+        ("version", "2"),
         ("heads_sha256", "abc"),
     ],
 )
@@ -184,7 +184,7 @@ def test_an_unknown_key_is_refused(tmp_path, blob) -> None:
 def test_a_file_that_is_no_blob_is_refused(tmp_path, content) -> None:
     path = tmp_path / "calibration.json"
     path.write_bytes(content.encode(errors="surrogateescape"))
-    with pytest.raises(CalibrationError, match="Wanted a calibration of version 1"):
+    with pytest.raises(CalibrationError, match="Wanted a calibration of version 2"):
         load_calibration(path)
 
 

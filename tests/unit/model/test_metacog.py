@@ -7,7 +7,7 @@ from metacog.model.metacog import MetacogLayer
 from metacog.model.shape import LayerShape
 
 KEYS = {"plan_logits_pl", "budget_raw_pl", "conf_raw_pl", "alpha"}
-REREAD_KEYS = {"needed_raw_pl", "needed_pl", "ready_raw_pl", "hope_raw_pl", "alpha"}
+REREAD_KEYS = {"needed_raw_pl", "needed_pl", "ready_raw_pl", "gain_raw_pl", "alpha"}
 UNCAPPED = math.inf
 
 
@@ -82,7 +82,7 @@ def test_a_budget_that_is_none_is_refused(layer, states, budget) -> None:
 
 def test_a_rereading_knows_its_phase_and_what_was_used(layer, states) -> None:
     early, late = layer.reread(states, torch.ones(4)), layer.reread(states, torch.full((4,), 90.0))
-    for name in ("needed", "ready_raw", "hope_raw"):
+    for name in ("needed", "ready_raw", "gain_raw"):
         assert (getattr(early, name) != getattr(late, name)).all()
     assert not torch.equal(early.alpha, layer.read(states).alpha)
     assert ((early.needed >= 0) & (early.needed <= 200)).all()
@@ -99,7 +99,7 @@ def test_a_layer_starts_in_the_middle() -> None:
     for probability in (
         out.conf_raw.sigmoid(),
         again.ready_raw.sigmoid(),
-        again.hope_raw.sigmoid(),
+        again.gain_raw.sigmoid(),
     ):
         assert (probability - 0.5).abs().max() < 0.15
     assert 5 < again.needed.mean() < 60
@@ -154,7 +154,7 @@ def test_one_step_on_all_outputs_moves_every_parameter(shape, states) -> None:
     optimizer = torch.optim.AdamW(layer.parameters(), lr=1e-2)
     out, again = layer.read(states), layer.reread(states, torch.ones(4))
     parts = [out.plan_logits, out.budget_raw, out.conf_raw, again.needed_raw, again.ready_raw]
-    parts += [again.hope_raw, *out.per_layer.values(), *again.per_layer.values()]
+    parts += [again.gain_raw, *out.per_layer.values(), *again.per_layer.values()]
     sum(part.square().sum() for part in parts).backward()
     optimizer.step()
     assert [n for n, p in layer.named_parameters() if torch.equal(p, before[n])] == []
@@ -169,6 +169,6 @@ def test_parameter_names_are_what_saved_files_hold(layer) -> None:
         "aggregator.query",
         *(f"experts.{part}" for part in ("plan", "budget", "confidence")),
         *(f"heads.{part}" for part in ("plan", "budget", "confidence")),
-        *(f"reread_experts.{part}" for part in ("needed", "ready", "hope")),
-        *(f"reread_heads.{part}.{i}" for part in ("needed", "ready", "hope") for i in (0, 2)),
+        *(f"reread_experts.{part}" for part in ("needed", "ready", "gain")),
+        *(f"reread_heads.{part}.{i}" for part in ("needed", "ready", "gain") for i in (0, 2)),
     }

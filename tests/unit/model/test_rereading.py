@@ -13,8 +13,8 @@ CALIBRATION = {
     "needed_scale": 2.5,
     "ready_temperature": 3.0,
     "ready_bias": 0.4,
-    "hope_temperature": 0.5,
-    "hope_bias": -0.3,
+    "gain_temperature": 0.5,
+    "gain_bias": -0.3,
 }
 
 
@@ -41,7 +41,7 @@ def test_it_equals_the_calibrated_rereading(
         said = RereadMaps(reader)(states, used)
     torch.testing.assert_close(said.needed, wanted.needed_tokens, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(said.ready, wanted.ready, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(said.hope, wanted.hope, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(said.gain, wanted.gain, rtol=1e-5, atol=1e-6)
     assert said.ready.std() > 1e-3, "rows differ, so the comparison can fail"
 
 

@@ -159,7 +159,7 @@ def test_a_missing_file_is_named(tmp_path, layer, name) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 2}, "format_version.*got 2"),
+        ({"format_version": 1}, "format_version.*got 1"),
         ({"plans": ["direct"]}, "3 plan names wanted"),
         ({"surprise": 1}, "surprise: Extra inputs"),
         ({"base": BASE.model_dump() | {"hidden_size": 13}}, "a base 12 wide with 5 blocks"),

@@ -71,6 +71,16 @@ def test_own_replies_are_whole_replies_of_which_every_token_is_learned(
         assert all(step.sampled and not step.altered for step in reply.steps)
 
 
+def test_without_that_the_shortest_right_replies_stay_whole(
+    nano: MetacogModel, rollouts: Sequence[Rollout]
+) -> None:
+    kept = shortest_enough(nano, rollouts, sure=None)
+    right = [r.generation for r in rollouts if r.correct]
+    assert all(reply in right for reply in kept)
+    shortest = {r.prompt: min(o.spend for o in right if o.prompt == r.prompt) for r in right}
+    assert {reply.prompt: reply.spend for reply in kept} == shortest
+
+
 def test_wrong_and_unfinished_rollouts_teach_nothing(
     nano: MetacogModel, rollouts: Sequence[Rollout]
 ) -> None:
@@ -121,7 +131,7 @@ def configured(**adaptation: object) -> RunConfig:
             "batch": 4,
             "warmup": 1,
             "eval_interval": 2,
-            "objective": {"kind": "imitate", "traces": "own", "rollouts": 2},
+            "objective": {"kind": "imitate", "traces": "own", "rollouts": 2, "sure": 0.9},
         },
     }
     return parse(document, source="test")

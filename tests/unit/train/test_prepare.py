@@ -131,7 +131,7 @@ def test_a_reread_run_learns_re_readings_and_leaves_what_the_gate_listens_to(
     weights = layer_weights(found)
     moved = {k for k, v in layer_weights(before).items() if not torch.equal(v, weights[k])}
     assert {name.partition(".")[0] for name in moved} == {"reread_heads", "reread_experts"}
-    for head in ("needed", "ready", "hope"):
+    for head in ("needed", "ready", "gain"):
         assert any(name.startswith(f"reread_heads.{head}.") for name in moved)
     assert found.gate is not None
     assert before.gate is not None

@@ -22,7 +22,7 @@ from metacog.train.state import State
 from tests.architectures import build
 from tests.textdata import rows, write_jsonl
 
-MISSING = {"plan", "confidence", "needed", "ready", "hope"}
+MISSING = {"plan", "confidence", "needed", "ready", "gain"}
 
 
 @pytest.fixture(scope="module")
