@@ -101,11 +101,16 @@ def retire(batch: BatchController, pairs: list[Pair]) -> None:
 
 
 @profile(max_examples=80, deadline=None)
-@given(st.sampled_from(TAGS), controls_of, st.lists(terms_of, min_size=1, max_size=5))
+@given(
+    st.sampled_from(TAGS),
+    controls_of,
+    st.lists(terms_of, min_size=1, max_size=5),
+    st.integers(0, 2),
+)
 def test_a_batch_equals_its_replies_alone(
-    tags: ResolvedTags, controls: Controls, replies: list[Terms]
+    tags: ResolvedTags, controls: Controls, replies: list[Terms], begun: int
 ) -> None:
-    settings = controls.settings()
+    settings = wrapping_up(controls.settings(), tags.think_close[:-1][:begun])
     batch, pairs = BatchController(CAPACITY, tags, settings), []
     waiting = list(replies)
     while waiting or pairs:
@@ -123,6 +128,14 @@ def test_a_batch_equals_its_replies_alone(
         step(batch, pairs)
         compare(batch, pairs)
         retire(batch, pairs)
+
+
+def wrapping_up(settings: ControllerSettings, end: tuple[int, ...]) -> ControllerSettings:
+    """Let the wrap-up text, where there is one, end with some ids of the closer."""
+    if settings.landing is None:
+        return settings
+    text = (*settings.landing.text_ids, *end)
+    return replace(settings, landing=replace(settings.landing, text_ids=text))
 
 
 def admitted(controls: ControllerSettings, *budgets: int) -> BatchController:
