@@ -55,11 +55,13 @@ def in_single_precision(decision: Decision) -> Decision:
 
 
 def revise(batch: BatchController, pairs: list[Pair]) -> None:
+    revisions = {}
     for row, pair in enumerate(pairs):
         if pair.at in pair.terms.revisions:
             kind, needed = pair.terms.revisions[pair.at]
-            reading = rereading(pair.alone, needed)
-            assert batch.revise(row, kind, reading) == pair.alone.revise(kind, reading)
+            revisions[row] = kind, rereading(pair.alone, needed)
+    changed = {row for row, said in revisions.items() if pairs[row].alone.revise(*said)}
+    assert batch.revise(revisions) == changed
 
 
 def step(batch: BatchController, pairs: list[Pair]) -> None:
@@ -217,7 +219,8 @@ def test_a_revision_touches_its_row_alone() -> None:
     controls = ControllerSettings(answer_reserve=4, landing=Landing(3, 1.0, (8,)))
     batch = admitted(controls, 9, 9)
     batch.observe(np.array([7, 7]))
-    assert batch.revise(1, RevisionKind.LOWERED, Rereading(used=1, needed=1.0, ready=0.5, hope=0.5))
+    said = Rereading(used=1, needed=1.0, ready=0.5, hope=0.5)
+    assert batch.revise({1: (RevisionKind.LOWERED, said)}) == {1}
     assert batch.decide().forced.tolist() == [-1, 8]
     batch.observe(np.array([7, 8]))
     assert batch.decide().forced.tolist() == [-1, 2]
