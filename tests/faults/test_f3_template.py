@@ -17,7 +17,7 @@ from metacog.text.render import render
 from metacog.text.template import require_bounded_template
 from metacog.text.template_child import Asked
 from metacog.text.template_process import TemplateProcess
-from tests.faults.hostile import MEGABYTE, copied, peak_memory
+from tests.faults.hostile import MEGABYTE, copied, held_memory, peak_memory
 from tests.unit.text.tokenizers import FOREIGN_TEMPLATE, bundled
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
@@ -127,7 +127,7 @@ def test_a_template_that_would_take_hours_is_stopped(template: str) -> None:
 
 @pytest.mark.parametrize("template", LARGE)
 def test_a_template_that_writes_or_holds_without_end_is_stopped(template: str) -> None:
-    before, began = peak_memory(), time.process_time()
+    before, began = held_memory(), time.process_time()
     with pytest.raises(ModelError, match=r"was stopped: it (takes|writes) more than"):
         render(with_template(template), MESSAGES)
     assert time.process_time() - began < 1
