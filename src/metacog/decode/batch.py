@@ -137,7 +137,6 @@ class Batch:
             self.controller.move(last, slot)
             self.cache.move(last, slot, int(self.rows.length[last]))
             self.rows.move(last, slot)
-            self.logits[slot] = self.logits[last]
             self._thinking[slot] = self._thinking[last]
         self.rows.used -= 1
 
