@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "textual": ("tui/",),
     "fastapi": ("serve/",),
     "uvicorn": ("serve/",),
-    "transformers": ("model/", "text/", "train/optim.py"),
+    "transformers": ("model/", "text/", "train/optim.py", "eval/speed.py"),
 }
 HOOKS = {"register_forward_hook", "register_forward_pre_hook"}
 OTHER_HOOKS = {

@@ -1,15 +1,19 @@
 """F1: a pickle in a model directory never runs, whatever it is called and whatever else is there."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from metacog.errors import CheckpointError, ModelError
 from metacog.model.base import load_base
 from metacog.model.bundle import MetacogModel, load_model
+from metacog.telemetry.rundir import RunDir
+from metacog.train.resume import choose
 from tests.faults.hostile import WEIGHTS, canary_pickle, copied
 
 NAMES = (
@@ -77,6 +81,29 @@ def test_a_pickle_that_is_called_safetensors(hostile: Path, canary: Path) -> Non
     with pytest.raises(ModelError, match=r"Wanted tensors in .*model\.safetensors"):
         load_base(hostile)
     assert not canary.exists()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_pickle_in_a_checkpoint_is_refused_unread(
+    undisturbed: Path, tmp_path: Path, canary: Path, name: str
+) -> None:
+    run = RunDir(shutil.copytree(undisturbed, tmp_path / "run"))
+    (run.checkpoint(20) / name).write_bytes(canary_pickle(canary))
+    with pytest.raises(CheckpointError, match=rf"{name} is not in the manifest"):
+        choose(run, str(run.checkpoint(20)))
+    assert choose(run, "auto").step == 15
+    assert not canary.exists()
+
+
+def test_what_a_run_writes_is_tensors_and_text(undisturbed: Path) -> None:
+    files = [path for path in undisturbed.rglob("*") if path.is_file()]
+    checkpoints = {p.suffix for p in files if p.is_relative_to(undisturbed / "checkpoint-20")}
+    assert checkpoints == {".json", ".safetensors"}
+    for path in files:
+        if path.suffix == ".safetensors":
+            load_file(path)
+        else:
+            path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["metacog.safetensors", "metacog.json", "calibration.json"])

@@ -8,7 +8,7 @@ import pytest
 from metacog.errors import ModelError
 from metacog.model.base import load_base
 from tests.architectures import ARCHITECTURES, build
-from tests.faults.hostile import MEGABYTE, copied, peak_memory, rewrite_json
+from tests.faults.hostile import MEGABYTE, copied, held_memory, peak_memory, rewrite_json
 
 SIZES = (
     "hidden_size",
@@ -28,7 +28,7 @@ def hostile(tiny_directory: Path, tmp_path: Path) -> Path:
 
 def refused(directory: Path) -> str:
     """Load what must be refused within seconds and without memory, and return the message."""
-    before, began = peak_memory(), time.process_time()
+    before, began = held_memory(), time.process_time()
     with pytest.raises(ModelError) as caught:
         load_base(directory)
     assert time.process_time() - began < 5

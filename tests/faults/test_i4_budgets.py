@@ -20,6 +20,7 @@ from tests.unit.decode.streams import DOUBLE, SINGLE, TRIPLE, Emitted, Terms, pl
 MAX_NEW, MAX_ANSWER, RESERVE = 30, 4, 5
 MOST = MAX_NEW
 """A budget that is as long as the reply itself."""
+ENGINE_RESERVE = settings().controller.answer_reserve
 BUDGETS = (0, 1, 2, 7, MOST, -1)
 TAGS = {"one id": SINGLE, "two ids": DOUBLE, "three ids that begin alike": TRIPLE}
 WORDS = (7, 8, 6)
@@ -143,8 +144,8 @@ def test_the_engine_holds_it(
 def holds(model: MetacogModel, request: Request, reply: Generation) -> None:
     tags, ids = model.base.tags, ids_of(reply)
     parts = split_ids(ids, tags)
-    most = MAX_NEW if request.budget in {-1, None} else request.budget
-    assert most is not None
+    room = MAX_NEW - len(tags.think_close) - ENGINE_RESERVE
+    most = room if request.budget in {-1, None} else min(room, request.budget or 0)
     assert len(parts.think) <= most
     assert ids.count(tags.think_close[0]) == 1
     assert tags.think_open[0] not in ids

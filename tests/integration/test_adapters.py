@@ -115,6 +115,19 @@ def test_its_own_tokens_come_with_their_embeddings(base: Path, tmp_path: Path) -
     assert whole.encode("<second>") == (rows - 1,)
 
 
+def test_an_output_of_its_own_is_not_lost_where_the_base_shares_one(
+    base: Path, tmp_path: Path
+) -> None:
+    rows = len(load_model(base).base.tokenizer) + 2
+    adapter = save_adapter(base, tmp_path / "grown", name=str(base), rows=rows, **TINA)
+    tensors = load_file(adapter / WEIGHTS_NAME)
+    read = tensors["base_model.model.model.embed_tokens.weight"]
+    tensors["base_model.model.lm_head.weight"] = read + 1
+    save_file(tensors, adapter / WEIGHTS_NAME)
+    with pytest.raises(ModelError, match="changes one use of an embedding"):
+        load_model(adapter)
+
+
 def test_tokens_without_an_embedding_are_refused(base: Path, adapter: Path) -> None:
     with_tokenizer(base, adapter, "<first>")
     with pytest.raises(ModelError, match=r"Tina has (\d+) tokens, but its base .*save_embedding"):
@@ -152,6 +165,6 @@ def test_its_tokenizer_is_looked_at_like_any_other(base: Path, adapter: Path) ->
     with pytest.raises(ModelError, match=r"padding_side 'left', got 'right' .*Tina"):
         load_model(adapter)
     with_tokenizer(base, adapter)
-    (adapter / "chat_template.jinja").write_text("{{ 'x' * 99999 }}", encoding="utf-8")
+    (adapter / "chat_template.jinja").write_text("{{ 'x' * 99999999 }}", encoding="utf-8")
     with pytest.raises(ModelError, match="chat template that ends soon"):
         load_model(adapter)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from metacog.decode.batch import Batch
 from metacog.decode.budget import ControllerSettings, Landing
+from metacog.decode.engine import EngineSettings
 from metacog.model.bundle import MetacogModel
 from metacog.records import CloseReason, Generation, Request, Segment
 from metacog.train.gated import reply_batch
@@ -85,8 +86,35 @@ def test_logits_at_every_step(model: MetacogModel, decoded: Decoded) -> None:
 
 
 def test_what_is_gated_is_what_the_engine_gated(model: MetacogModel, tiny_prompts: Prompts) -> None:
-    asked = list(requests(tiny_prompts))[80:120]
-    batch = Batch(model, HOW, max(len(r.prompt) + r.max_new_tokens for r in asked), 40)
+    gated_alike(model, list(requests(tiny_prompts))[80:120], HOW)
+
+
+@pytest.mark.parametrize("tail", [1, 2])
+def test_a_wrap_up_text_that_ends_as_the_closer_begins(
+    model: MetacogModel, tiny_prompts: Prompts, tail: int
+) -> None:
+    """It is text: gated and counted as THINK, and the closer comes whole behind it."""
+    closer = model.base.tags.think_close
+    text = (*model.base.encode("7"), *closer[:tail])
+    landing = replace(HOW.controller, landing=Landing(window=4, bias=0.0, text_ids=text))
+    how = replace(HOW, controller=landing)
+    asked = [request for request in requests(tiny_prompts) if request.budget in {4, 5, 7}]
+    wrapped = [r for r in gated_alike(model, asked, how) if r.think[-len(text) :] == text]
+    assert len(wrapped) > 10
+    for reply in wrapped:
+        behind = [step for step in reply.steps if step.segment is Segment.CLOSE]
+        assert [step.token for step in behind] == list(closer)
+        assert not any(step.sampled for step in behind)
+    decoded = engine_logits(model, asked[:40], how)
+    forced = forced_logits(model, [reply for reply, _ in decoded])
+    for (_, cached), full in zip(decoded, forced, strict=True):
+        torch.testing.assert_close(cached, full, atol=TOLERANCE, rtol=0)
+
+
+def gated_alike(model: MetacogModel, asked: list[Request], how: EngineSettings) -> list[Generation]:
+    """Decode side by side; what training would gate must be what the engine gated."""
+    rows = len(asked)
+    batch = Batch(model, how, max(len(r.prompt) + r.max_new_tokens for r in asked), rows)
     batch.admit(asked)
     seen: dict[int, list[bool]] = {request.id: [] for request in asked}
     replies: list[Generation] = []
@@ -104,3 +132,4 @@ def test_what_is_gated_is_what_the_engine_gated(model: MetacogModel, tiny_prompt
         assert acted == seen[reply.request_id], kind_of(reply)
         thought = laid_out.thinking[row].sum()
         assert int(thought) == reply.budget.used, "figures are of THINK alone"
+    return replies

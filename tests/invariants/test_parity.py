@@ -89,14 +89,15 @@ def test_evaluation_asks_the_prompt(
     assert [tuple(setup.render(question)) for question in questions] == prompts
 
 
-def test_only_render_applies_the_template() -> None:
+def test_templates_are_rendered_in_one_place() -> None:
+    renders = ("apply_chat_template", "render_jinja_template")
     places = {
         module.name
         for module in package_modules()
         for node in ast.walk(module.tree)
-        if isinstance(node, ast.Call) and dotted(node.func).endswith("apply_chat_template")
+        if isinstance(node, ast.Call) and dotted(node.func).endswith(renders)
     }
-    assert places == {"text/render.py"}
+    assert places == {"text/template_child.py"}
 
 
 @pytest.fixture(scope="module")

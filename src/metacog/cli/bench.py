@@ -23,7 +23,7 @@ def decode(
     pairs: Annotated[int, typer.Option(min=1, help="Runs of each contender.")] = 3,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest reply, in tokens.")] = 256,
     continuous: Annotated[
-        bool, typer.Option(help="Run transformers' continuous batching too; it fills the memory.")
+        bool, typer.Option(help="Run transformers' continuous batching too.")
     ] = False,
     untrained_layer: Annotated[
         bool, typer.Option(help="Time a fresh layer and gate: for a base that has none.")

@@ -134,9 +134,9 @@ class ArrayRule:
         return np.asarray(free & (rows["segment"] == THINK))
 
     def begin_close(self, rows: RowArray, chosen: Flags, reasons: Codes) -> None:
-        """Force the closer in the chosen rows: the rest of it where a match is under way."""
-        keeps_floor = rows["used"] - rows["matched_close"] >= rows["floor"]
-        close_at = np.where(keeps_floor, rows["matched_close"], 0)
+        """Force the closer in the chosen rows: the rest of it where the model has begun it."""
+        begun = np.where(rows["wrap_start"] == NONE, rows["matched_close"], 0)
+        close_at = np.where(rows["used"] - begun >= rows["floor"], begun, 0)
         rows["close_at"] = np.where(chosen, close_at, rows["close_at"])
         rows["used"] -= np.where(chosen, close_at, 0)
         rows["closed_by"] = np.where(chosen, reasons, rows["closed_by"])

@@ -137,7 +137,6 @@ class Batch:
             self.controller.move(last, slot)
             self.cache.move(last, slot, int(self.rows.length[last]))
             self.rows.move(last, slot)
-            self.logits[slot] = self.logits[last]
             self._thinking[slot] = self._thinking[last]
         self.rows.used -= 1
 
@@ -147,15 +146,21 @@ class Batch:
         rows, used = self.rows, self.rows.used
         lengths = rows.length[:used]
         columns, width = torch.from_numpy(lengths.copy()).to(self.device), int(lengths.max()) + 1
-        thinking = torch.from_numpy(self._thinking[:used]).to(self.device)
         self.cache.prepare(columns, width)
-        gating = Gating(rows.gamma[:used], thinking)
-        done = self.step(rows.token[:used], columns, self.cache, gating)
+        done = self.step(rows.token[:used], columns, self.cache, self._gating())
         self.logits[:used] = done.logits
         rows.length[:used] += 1
         if done.gate is not None:
             rows.write_gate(done.gate)
         self._reread(done.taps)
+
+    def _gating(self) -> Gating | None:
+        """Return what the gate is to do to the tokens that are read next, if any of them is THINK."""
+        used = self.rows.used
+        if not self._thinking[:used].any():
+            return None
+        thinking = torch.from_numpy(self._thinking[:used]).to(self.device)
+        return Gating(self.rows.gamma[:used], thinking)
 
     def _reread(self, tapped: Taps | None) -> None:
         controller, used = self.controller, self.rows.used
@@ -164,12 +169,15 @@ class Batch:
         if not len(due) or tapped is None:
             return
         states = tapped.newest(torch.from_numpy(due).to(self.device))
+        revisions = {}
         for slot, verdict in zip(
             due.tolist(), self.rereader.read(states, thought[due]), strict=True
         ):
             self.rows.remember(slot, verdict.rereading)
             if verdict.kind is not None:
-                controller.revise(slot, verdict.kind, verdict.rereading)
+                revisions[slot] = verdict.kind, verdict.rereading
+        if revisions:
+            controller.revise(revisions)
 
     def _finished(self, slot: int) -> Generation:
         opening, request = self.rows.of(slot).opening, self.rows.of(slot).request

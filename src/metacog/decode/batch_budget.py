@@ -4,6 +4,7 @@ It equals `BudgetController` token for token. Rows are slots of a batch, admitte
 as replies come and go; every array speaks of the slots up to the last one in use.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -189,13 +190,18 @@ class BatchController:
         self._rule.follow_limit(self._live, self._openings)
         return segments
 
-    def revise(self, row: int, kind: RevisionKind, rereading: Rereading) -> bool:
-        """Lower a row's budget to used + needed, or close its THINK; return whether that changed it.
+    def revise(self, revisions: Mapping[int, tuple[RevisionKind, Rereading]]) -> set[int]:
+        """Lower rows' budgets to used + needed, or close their THINK; return the rows that changed.
 
         Nothing changes where the budget would go up, below `min_think`, or while tokens are forced.
         """
-        if not self.thinks_freely()[row]:
-            return False
+        free = self.thinks_freely()
+        changed = {row for row, said in revisions.items() if free[row] and self._lower(row, *said)}
+        if changed:
+            self._rule.follow_limit(self._live, self._openings)
+        return changed
+
+    def _lower(self, row: int, kind: RevisionKind, rereading: Rereading) -> bool:
         used, floor, limit = (int(self._rows[name][row]) for name in ("used", "floor", "limit"))
         after = lowered_limit(kind, rereading, thought=used, floor=floor, limit=limit)
         if after is None:
@@ -205,7 +211,6 @@ class BatchController:
         self._ledger(row).revisions.append(Revision(kind, before, after, rereading))
         self._rows["limit"][row] = after
         self._rows["reason"][row] = REASONS.index(close_reason(kind))
-        self._rule.follow_limit(self._live, self._openings)
         return True
 
     def report(

@@ -228,9 +228,12 @@ class BudgetController:
         return length > 0 and starts and between_marks and self._thinks_freely()
 
     def _begin_close(self, reason: CloseReason) -> None:
-        """Force the closer from here: the rest of it where a match is under way."""
-        keeps_floor = self.used - self._matched_close >= self.terms.floor
-        self._close_at = self._matched_close if keeps_floor else 0
+        """Force the closer from here: the rest of it where the model has begun it.
+
+        A wrap-up text that ends as the closer begins is text; behind it the closer comes whole.
+        """
+        begun = self._matched_close if self._wrap_start is None else 0
+        self._close_at = begun if self.used - begun >= self.terms.floor else 0
         self.used -= self._close_at
         self.segment, self._closed_by = Segment.CLOSE, reason
 

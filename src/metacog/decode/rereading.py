@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -60,8 +59,7 @@ class Rereader:
     def read(self, states: Float[Tensor, "points layers hidden"], used: Ints) -> list[Verdict]:
         """Return a verdict for every row whose states are given, after `used` THINK tokens."""
         assert self._maps is not None
-        spent = torch.from_numpy(used.astype(np.float32)).to(states.device)
-        outlooks = (column.tolist() for column in self._maps(states, spent))
+        outlooks = (column.tolist() for column in self._maps(states, used.astype(np.float32)))
         records = map(Rereading, used.tolist(), *outlooks)
         return [Verdict(each, self._kind(each, self._maps.calibration)) for each in records]
 

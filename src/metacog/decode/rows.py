@@ -11,7 +11,7 @@ from metacog.decode.array_rule import SEGMENTS, Codes, Ints
 from metacog.decode.opening import Opening
 from metacog.decode.sampling import Reals, Repetition, streams
 from metacog.decode.terms import segments_of
-from metacog.model.gate import GateState
+from metacog.model.gate import SHORTEST, GateState
 from metacog.records import GateReport, Request, Rereading, Segment, Step
 
 SAMPLED, ALTERED = 1, 2
@@ -53,7 +53,7 @@ class Rows:
         self.flags = np.zeros((capacity, longest), dtype=np.int8)
         self.logprobs = np.zeros((capacity, longest), dtype=np.float32)
         self.gated = np.zeros((capacity, longest, 3), dtype=np.float32)
-        """The gate at every token: its switch, the change it made, and that over the state's norm."""
+        """The gate at every token: its switch, and the lengths of what that adds and of the state."""
 
     def admit(self, meta: RowMeta, length: int) -> int:
         """Take the next free slot for a row whose prompt of `length` tokens is in the cache."""
@@ -107,10 +107,10 @@ class Rows:
 
     def write_gate(self, state: GateState) -> None:
         """Record what the gate did to the token that each running row has just read."""
-        if state.on is None or state.change is None or state.relative is None:
+        if state.on is None or state.push is None or state.length is None:
             return
+        figures = torch.stack((state.on, state.push, state.length), dim=-1)
         rows, at = np.arange(self.used), self.index[: self.used] - 1
-        figures = torch.stack((state.on, state.change, state.relative), dim=-1)
         self.gated[rows, at] = figures[:, 0].cpu().numpy()
 
     def of(self, slot: int) -> RowMeta:
@@ -148,11 +148,11 @@ class Rows:
         """Return what the gate did over a row's THINK tokens; without any there is no figure."""
         if used == 0:
             return GateReport(None, None, None)
-        gated = self.gated[slot, :used]
-        coverage, _, norm = gated.mean(axis=0).tolist()
+        on, push, length = self.gated[slot, :used].T
+        change = on * push
         return GateReport(
-            coverage=coverage,
-            norm=norm,
+            coverage=float(on.mean()),
+            norm=float((change / np.maximum(length, SHORTEST)).mean()),
             saturation=self.of(slot).opening.saturation,
-            per_token=tuple(gated[:, 1].tolist()) if telemetry else (),
+            per_token=tuple(change.tolist()) if telemetry else (),
         )

@@ -84,7 +84,8 @@ def settle(
     """Return the terms of a reply: limit = min(budget, max_new_tokens - closer - answer_reserve).
 
     Raises:
-        InputError: If the budget is below -1, or a limit leaves no room for an answer.
+        InputError: If the budget is below -1, a limit leaves no room for an answer, or the opening
+            holds a tag or begins the closer.
     """
     if budget < NO_LIMIT:
         raise InputError(
@@ -99,6 +100,11 @@ def settle(
             "Raise them."
         )
     _check_forced(tags, "opening", opening)
+    if _ends_as_begins(opening, tags.think_close):
+        raise InputError(
+            f"Wanted a forced opening that does not end as the closer of THINK begins, got {opening} "
+            f"with the closer {tags.think_close}. End it with other text."
+        )
     room = max(0, max_new_tokens - len(tags.think_close) - settings.answer_reserve)
     limit, reason = room, CloseReason.MAX_TOKENS
     if budget != NO_LIMIT and budget <= room:
@@ -125,6 +131,11 @@ def _check_forced(tags: ResolvedTags, name: str, ids: tuple[int, ...]) -> None:
             f"Wanted a forced {name} without the tags of THINK and without an end of reply, got "
             f"the ids {ids}. Take them out."
         )
+
+
+def _ends_as_begins(ids: tuple[int, ...], mark: tuple[int, ...]) -> bool:
+    """Say whether the model could complete a mark that forced ids began."""
+    return any(ids[-count:] == mark[:count] for count in range(1, len(mark)))
 
 
 def holds(ids: Sequence[int], mark: tuple[int, ...]) -> bool:

@@ -6,6 +6,7 @@ Tokens are those of replies, their ends included; padding and what is written be
 nothing.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
@@ -14,6 +15,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from transformers import ContinuousBatchingConfig
 
 from metacog.config.model import DEFAULT_PLANS
 from metacog.data.tasks.drawing import draw_questions
@@ -32,6 +34,9 @@ from metacog.text.render import render
 
 _AS_LONG = 64
 """THINK tokens of every reply where only the speed of a token is compared."""
+
+_PAGE = 64
+"""Tokens of one page of continuous batching's cache."""
 
 Contender = Callable[[], int]
 """Decodes the workload and returns how many tokens that were."""
@@ -116,15 +121,30 @@ def _sampling(base: Base, request: Request) -> dict[str, Any]:
     }
 
 
-def continuous_run(base: Base, requests: Sequence[Request]) -> Contender:
-    """Return a run of transformers' continuous batching, which chooses its rows itself."""
+def continuous_run(base: Base, requests: Sequence[Request], *, rows: int) -> Contender:
+    """Return a run of transformers' continuous batching, with room for as many rows.
+
+    Left to itself it takes most of the free memory for its cache, and is many times slower.
+    """
+    longest = max(len(request.prompt) + request.max_new_tokens for request in requests)
+    room = ContinuousBatchingConfig(
+        page_size=_PAGE,
+        num_blocks=rows * math.ceil(longest / _PAGE),
+        max_requests_per_batch=rows,
+        max_batch_tokens=4 * rows,
+    )
 
     def run() -> int:
         config: Any = copy(base.model.generation_config)
         config.update(eos_token_id=min(base.tags.eos), **_sampling(base, requests[0]))
         model: Any = base.model
         prompts = [list(request.prompt) for request in requests]
-        written = model.generate_batch(inputs=prompts, generation_config=config, progress_bar=False)
+        written = model.generate_batch(
+            inputs=prompts,
+            generation_config=config,
+            continuous_batching_config=room,
+            progress_bar=False,
+        )
         return sum(len(reply.generated_tokens) for reply in written.values())
 
     return run
@@ -143,8 +163,7 @@ def decode_speeds(
     """Yield each figure of the decode benchmark, by name, as soon as it is known.
 
     speedup_batch       engine, bare, against `generate`, both with `rows` rows
-    speedup_continuous  the same against continuous batching, on `rows` prompts, one run each;
-                        where asked for: it takes most of the free memory for its cache
+    speedup_continuous  the same against continuous batching, its set-up included; where asked for
     speedup_single      the same, one prompt after another
     metacog_overhead    engine with layer, re-readings and gate against the same engine bare,
                         every reply with as many THINK tokens;
@@ -158,10 +177,8 @@ def decode_speeds(
         "speedup_batch", paired(ours, generate_run(model.base, requests, rows=rows), pairs=pairs)
     )
     if continuous:
-        few = requests[:rows]
-        ours_few, peer = engine_run(base, plain, few), continuous_run(model.base, few)
-        runs = paired(ours_few, peer, pairs=1, warm=False)
-        yield from _figures("speedup_continuous", runs)
+        peer = continuous_run(model.base, requests, rows=rows)
+        yield from _figures("speedup_continuous", paired(ours, peer, pairs=pairs))
     single = _longest(base, plain, requests, alone)
     yield from _figures(
         "speedup_single",
@@ -205,11 +222,10 @@ def _in_turn(runs: Sequence[Contender]) -> Contender:
 
 
 @torch.no_grad()
-def paired(ours: Contender, peer: Contender, *, pairs: int, warm: bool = True) -> list[Pair]:
+def paired(ours: Contender, peer: Contender, *, pairs: int) -> list[Pair]:
     """Run two contenders in turn, once each to warm up, and return what each pair did."""
-    if warm:
-        ours()
-        peer()
+    ours()
+    peer()
     return [Pair(_speed(ours), _speed(peer)) for _ in range(pairs)]
 
 

@@ -18,6 +18,8 @@ _LOW, _HIGH, _TEMPERATURE = -0.1, 1.1, 2 / 3
 _SATURATED = 0.95
 _TINY = 1e-6
 """Added to a mean square."""
+SHORTEST = 1e-9
+"""What a shorter state counts as, where a change is held against it."""
 
 
 class GateShape(BaseModel):
@@ -54,7 +56,7 @@ class FeedbackGate(nn.Module):
     """Modulates a block's activations by what the layer read at the end of the prompt.
 
         gamma = 1 + strength * tanh(W [g ; plan ; confidence])
-        h'_t  = h_t * (1 + on_t * (gamma - 1))          where the input token lies in THINK
+        h'_t  = h_t + on_t * h_t * (gamma - 1)          where the input token lies in THINK
 
     W is zero at the start: the gate is then the identity, bit for bit. `on_t` is 1 with
     `switch: always`; with `learned` it is a hard-concrete variable of the block's own state
@@ -92,12 +94,21 @@ class FeedbackGate(nn.Module):
         pushed = (gamma - 1).abs() / self.shape.strength
         return (pushed > _SATURATED).float().mean(-1)
 
-    def on(self, states: Float[Tensor, "batch seq hidden"]) -> Float[Tensor, "batch seq"]:
-        """Return the per-token switch in [0, 1]; exactly 0 or 1 outside training."""
+    def on(
+        self,
+        states: Float[Tensor, "batch seq hidden"],
+        length: Float[Tensor, "batch seq"] | None = None,
+    ) -> Float[Tensor, "batch seq"]:
+        """Return the per-token switch in [0, 1]; exactly 0 or 1 outside training.
+
+        Args:
+            states: The block's own.
+            length: Theirs, where it is known already.
+        """
         if self.shape.switch == "always":
             return states.new_ones(states.shape[:-1], dtype=torch.float32)
         x = states.detach().float()
-        scale = inverse_rms(x, self.epsilon)
+        scale = inverse_rms(x, self.epsilon, length)
         logits = torch.addcmul(self.switch.bias, x @ self.switch.weight[0], scale)
         if not self.training:
             return (logits > 0).float()
@@ -117,8 +128,11 @@ class GateState:
         self.gamma: Float[Tensor, "batch hidden"] | None = None
         self.thinking: Bool[Tensor, "batch seq"] | None = None
         self.on: Float[Tensor, "batch seq"] | None = None
-        self.change: Float[Tensor, "batch seq"] | None = None
-        self.relative: Float[Tensor, "batch seq"] | None = None
+        """The switch where THINK is, else 0."""
+        self.length: Float[Tensor, "batch seq"] | None = None
+        """Of the states as they came."""
+        self.push: Float[Tensor, "batch seq"] | None = None
+        """Length of what the gate adds where its switch is on."""
 
     def set(
         self, gamma: Float[Tensor, "batch hidden"], thinking: Bool[Tensor, "batch seq"]
@@ -128,7 +142,18 @@ class GateState:
 
     def clear(self) -> None:
         """Leave the next forward pass untouched."""
-        self.gamma = self.thinking = self.on = self.change = self.relative = None
+        self.gamma = self.thinking = self.on = self.length = self.push = None
+
+    @property
+    def change(self) -> Float[Tensor, "batch seq"] | None:
+        """Return ||gated - ungated||, or None where nothing was measured."""
+        return None if self.on is None or self.push is None else self.on * self.push
+
+    @property
+    def relative(self) -> Float[Tensor, "batch seq"] | None:
+        """Return ||gated - ungated|| / ||ungated||, or None where nothing was measured."""
+        change, length = self.change, self.length
+        return None if change is None or length is None else change / length.clamp(min=SHORTEST)
 
     def saturation(self) -> Float[Tensor, " batch"]:
         """Return the share of channels whose |tanh| is above 0.95."""
@@ -139,15 +164,11 @@ class GateState:
         """Return the modulated activations; positions outside THINK keep theirs bit for bit."""
         if self.gamma is None or self.thinking is None:
             return states
-        on = self.gate.on(states) * self.thinking
-        push = (self.gamma - 1).unsqueeze(1)
-        factor = 1 + on.unsqueeze(-1) * push
-        gated = states * factor.to(states.dtype)  # a factor of 1 keeps every bit
-        with torch.no_grad():
-            self.on = on.detach()
-            self.change = norm_of(gated - states)
-            self.relative = self.change / norm_of(states).clamp(min=1e-9)
-        return gated
+        self.length = norm_of(states.detach())
+        on = self.gate.on(states, self.length) * self.thinking
+        pushed = states * (self.gamma - 1).unsqueeze(1).to(states.dtype)
+        self.on, self.push = on.detach(), norm_of(pushed.detach())
+        return torch.addcmul(states, on.unsqueeze(-1).to(states.dtype), pushed)
 
 
 @contextmanager

@@ -12,8 +12,10 @@ def norm_of(states: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch"]:
 
 
 def inverse_rms(
-    states: Float[Tensor, "*batch hidden"], epsilon: Float[Tensor, ""]
+    states: Float[Tensor, "*batch hidden"],
+    epsilon: Float[Tensor, ""],
+    length: Float[Tensor, "*batch"] | None = None,
 ) -> Float[Tensor, "*batch"]:
-    """Return 1 / sqrt(mean(h^2) + epsilon)."""
-    length = norm_of(states)
+    """Return 1 / sqrt(mean(h^2) + epsilon), from the states' length where that is known already."""
+    length = norm_of(states) if length is None else length
     return torch.addcmul(epsilon, length, length, value=1 / states.shape[-1]).rsqrt()

@@ -12,8 +12,10 @@ computes, so linear maps that follow one another, or stand side by side, are one
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import linear, silu
 
@@ -22,15 +24,17 @@ from metacog.model.norms import inverse_rms
 from metacog.model.reader import Reader
 from metacog.model.trunk import TINY, Phase
 
+Reals = NDArray[np.float32]
+
 
 class Outlooks(NamedTuple):
-    """What re-readings say, calibrated."""
+    """What re-readings say, calibrated: one number a point, in fp32."""
 
-    needed: Float[Tensor, " points"]
+    needed: Reals
     """THINK tokens still needed."""
-    ready: Float[Tensor, " points"]
+    ready: Reals
     """Probability of a right answer if THINK closed now."""
-    gain: Float[Tensor, " points"]
+    gain: Reals
     """Probability that going on makes right what closing now would leave wrong."""
 
 
@@ -52,27 +56,28 @@ class RereadMaps:
         if aggregator.has_attention:
             # tanh(x) = 2 sigmoid(2 x) - 1 at half the time, and the softmax drops the constant.
             self._attention = 2 * aggregator.key.weight @ outer, 2 * aggregator.query.weight
-        self._first = _side_by_side(heads, outer, math.log1p(layer.scale.max))
+        most = math.log1p(layer.scale.max)
+        self._first = _side_by_side(heads, outer, most)
         self._last = _calibrated(
             heads,
             factors=(1.0, 1 / blob.ready_temperature, 1 / blob.gain_temperature),
             biases=(0.0, blob.ready_bias, blob.gain_bias),
         )
-        self._scale, self.calibration = layer.needed_scale, blob
+        # The scale of what is needed is logarithmic from 0, so shares of it need no clamp.
+        self._most, self._needed_scale = np.float32(most), np.float32(blob.needed_scale)
+        self.calibration = blob
         self._epsilon = torch.tensor(TINY, device=outer.device)
 
-    def __call__(
-        self, states: Float[Tensor, "points layers hidden"], used: Float[Tensor, " points"]
-    ) -> Outlooks:
+    def __call__(self, states: Float[Tensor, "points layers hidden"], used: Reals) -> Outlooks:
         """Return what the layer says after `used` THINK tokens."""
         h = states[:, -self._num_blocks :].float()
         scale = inverse_rms(h, self._epsilon).unsqueeze(-1)
         s = silu(torch.addcmul(self._place, linear(h, self._inner), scale))
-        spent = torch.log1p(used).unsqueeze(1)
+        spent = torch.from_numpy(np.log1p(used)[:, None]).to(h.device)
         inputs = torch.cat([self._mixed(s), spent], dim=1)
         said = linear(silu(linear(inputs, *self._first)), *self._last).sigmoid()
-        needed, ready, gain = said.unbind(1)
-        return Outlooks(self._scale.at(needed) * self.calibration.needed_scale, ready, gain)
+        share, ready, gain = said.detach().cpu().numpy().T
+        return Outlooks(np.expm1(self._most * share) * self._needed_scale, ready, gain)
 
     def _mixed(self, s: Float[Tensor, "points blocks proj"]) -> Float[Tensor, "points proj"]:
         if self._attention is None:

@@ -37,7 +37,7 @@ _FIXED_ROTARY = frozenset({"default", "linear", "llama3", "yarn"})
 
 @dataclass(frozen=True)
 class Gating:
-    """What the gate does to the rows of one step."""
+    """What the gate does to the rows of one step; there is none where no row's token is THINK."""
 
     gamma: Float[Tensor, "rows hidden"]
     thinking: Bool[Tensor, " rows"]
@@ -64,11 +64,11 @@ class ModuleStep:
         tokens: Int[Tensor, " rows"],
         columns: Int[Tensor, " rows"],
         cache: SlotCache,
-        gating: Gating,
+        gating: Gating | None,
     ) -> StepOutput:
         """Read each row's token at its column of the cache, and say what comes next."""
         with self.attached() as (state, tapped):
-            if state is not None:
+            if state is not None and gating is not None:
                 state.set(gating.gamma, gating.thinking.unsqueeze(1))
             logits = self._base.logits(
                 tokens.unsqueeze(1),
@@ -144,13 +144,13 @@ class LlamaStep:
         tokens: Int[Tensor, " rows"],
         columns: Int[Tensor, " rows"],
         cache: SlotCache,
-        gating: Gating,
+        gating: Gating | None,
     ) -> StepOutput:
         """Read each row's token at its column of the cache, and say what comes next."""
         hidden = embedding(tokens, self._embedding)
         where = self._where(columns, cache.width)
         state = None
-        if self._feedback is not None:
+        if self._feedback is not None and gating is not None:
             state = GateState(self._feedback)
             state.set(gating.gamma, gating.thinking.unsqueeze(1))
         tapped = Taps(len(self._blocks)) if self._tapped else None

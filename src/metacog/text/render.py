@@ -4,24 +4,20 @@ What a person types is text, never control: an added token's name inside a messa
 by letter, so that only the template writes control tokens.
 """
 
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from copy import copy
 
-from jinja2 import TemplateError
-from jinja2.exceptions import SecurityError
 from transformers import PreTrainedTokenizerBase
+from transformers.utils.chat_template_utils import encode_marked_chat, mark_control_tokens
 
 from metacog.errors import InputError, ModelError
-from metacog.text.limits import bounded_rendering
 from metacog.text.resolve import resolve_tag
 from metacog.text.tags import THINK
+from metacog.text.template import rendered
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _KEYS = frozenset({"role", "content", "name"})
-_AS_IT_IS = "{{ messages[0]['content'] }}"
-_UNRENDERED = (TemplateError, ValueError, TypeError, LookupError, ArithmeticError, RecursionError)
-"""What a template raises by itself, or where it does not know what to do with the messages."""
 
 
 def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]]) -> list[int]:
@@ -50,53 +46,43 @@ def template_opens_think(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def encode_plain(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Return the ids of a text in which no control token's name stands for the token."""
+    """Return the ids of a text in which no control token's name stands for the token.
+
+    Raises:
+        ValueError: If a control token in it cannot be told from text.
+    """
     control = _control_of(tokenizer)
     folded = unicodedata.normalize("NFKC", text)
     if not any(token in text or token in folded for token in control):
         return list(tokenizer.encode(text, add_special_tokens=False))
-    guarded = copy(tokenizer)
-    guarded.chat_control_tokens = control
-    ids = guarded.apply_chat_template(
-        [{"role": "user", "content": _unfolded(text, control)}],
-        chat_template=_AS_IT_IS,
-        return_dict=False,
-        sanitize_control_tokens=True,
-    )
-    return list(ids)
+    return list(encode_marked_chat(tokenizer, _marked(tokenizer, text)))
 
 
 def _control_of(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     added = tokenizer.added_tokens_decoder.values()
-    return [token.content for token in added if not token.content.isspace()]
+    return [token.content for token in added if token.special or not token.content.isspace()]
 
 
 def _apply(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]]) -> list[int]:
-    control = _control_of(tokenizer)
-    # Without a list of its own the tokenizer guards only what its template happens to name.
-    guarded = copy(tokenizer)
-    guarded.chat_control_tokens = control
-    plain = [
-        {key: value if key == "role" else _unfolded(value, control) for key, value in m.items()}
-        for m in messages
+    marked = [
+        {key: text if key == "role" else _marked(tokenizer, text) for key, text in message.items()}
+        for message in messages
     ]
-    given = sum(len(value) for message in plain for value in message.values())
     try:
-        with bounded_rendering(tokenizer.name_or_path, given):
-            ids = guarded.apply_chat_template(
-                plain, add_generation_prompt=True, return_dict=False, sanitize_control_tokens=True
-            )
-    except SecurityError as error:
-        raise ModelError(
-            f"Wanted a chat template that renders messages, but that of {tokenizer.name_or_path!r} "
-            f"tried what the sandbox forbids: {error}. Set another tokenizer.chat_template."
-        ) from error
-    except _UNRENDERED as error:
+        return list(encode_marked_chat(tokenizer, rendered(tokenizer, marked)))
+    except ValueError as error:
         raise InputError(
-            f"Wanted messages that the tokenizer {tokenizer.name_or_path!r} can render, but: {error}. "
+            f"Wanted messages that the tokenizer {tokenizer.name_or_path!r} can encode, but: {error}. "
             "Word them differently."
         ) from error
-    return list(ids)
+
+
+def _marked(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """Return the text with marks around what would be a control token in it."""
+    control = _control_of(tokenizer)
+    longest_first = sorted(control, key=len, reverse=True)
+    names = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+    return str(mark_control_tokens(_unfolded(text, control), names))
 
 
 def _unfolded(text: str, control: Sequence[str]) -> str:

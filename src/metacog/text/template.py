@@ -1,109 +1,104 @@
-"""Chat templates come with models: one that could run for ever or write without end is refused.
+"""Renders chat templates. They come with models, so a stranger's runs in a process of its own.
 
-transformers renders them in jinja's sandbox, which keeps them from Python's attributes and ends a
-`range` above 100,000, but bounds neither time nor memory. So the source is looked at, before it runs.
+transformers' sandbox keeps templates from Python's attributes but bounds neither time nor memory, and
+what a template does in one call cannot be ended from outside. So the system bounds the process.
 """
 
-import re
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
 
-from jinja2 import Environment, TemplateSyntaxError, nodes
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
 from transformers import PreTrainedTokenizerBase
 
-from metacog.errors import ModelError
+from metacog.errors import InputError, ModelError
+from metacog.text.template_child import Asked, written
+from metacog.text.template_process import template_process
+from metacog.text.tokenizer import CHAT_TEMPLATE
 
+_KNOWN = frozenset({CHAT_TEMPLATE})
+"""Templates of our own, which are rendered right here."""
 _MOST_BYTES = 100_000
-_LARGEST_NUMBER = 100_000
-_LARGEST_FACTOR = 1_000
-_WIDE_FORMAT = re.compile(r"%[^%a-zA-Z]*\d{5}|\{[^{}]*:[^{}]*\d{5}")
-
-
-class _Generation(Extension):
-    """The tag of transformers' own that marks what an assistant says."""
-
-    tags = {"generation"}  # noqa: RUF012 (jinja declares it so)
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        """Return what stands inside the tag."""
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+_MOST_LETTERS = 4_000_000
+_MOST_COPIES = 10
+_GREETING = [{"role": "user", "content": "Hi"}]
 
 
 def require_bounded_template(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuse a tokenizer whose chat template could hang or fill memory.
+    """Refuse a tokenizer whose chat template takes too much already for a greeting.
 
-    This reads the source, so it cannot catch all. Macros, loops over lists and text that doubles are
-    counted while they run (`text.limits`). What still passes both: one filter that makes much of
-    little, such as `replace` of every letter by a long text, and text that grows inside a namespace
-    or a macro's own list.
+    One that does not know what to do with a greeting is no fault, and none at all is for `render` to
+    refuse. Messages are rendered under the same limits later.
 
     Raises:
-        ModelError: naming the line and what stands there.
+        ModelError: If the template is stopped, cannot be read or tries what the sandbox forbids.
     """
-    given = tokenizer.chat_template
-    templates = given if isinstance(given, dict) else {"default": given}
-    for name, source in templates.items():
-        fault = None if source is None else _fault_of(source)
-        if fault is not None:
-            raise ModelError(
-                f"Wanted a chat template that ends soon, but template {name!r} of the tokenizer "
-                f"{tokenizer.name_or_path!r} {fault}. Set another tokenizer.chat_template and save "
-                "it again."
-            )
+    if tokenizer.chat_template is not None:
+        said = _said(tokenizer, _GREETING)
+        if said.get("fault", "failed") != "failed":
+            raise _error(said, tokenizer.name_or_path)
 
 
-@lru_cache(maxsize=32)
-def _fault_of(source: str) -> str | None:
-    if len(source.encode()) > _MOST_BYTES:
-        return f"is longer than {_MOST_BYTES} bytes"
+def rendered(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]]) -> str:
+    """Return what the tokenizer's template writes for messages that wait for a reply.
+
+    Raises:
+        InputError: If the template cannot render these messages.
+        ModelError: If it is stopped, cannot be read or tries what the sandbox forbids.
+    """
+    said = _said(tokenizer, messages)
+    if "fault" in said:
+        raise _error(said, tokenizer.name_or_path)
+    return said["text"]
+
+
+def _said(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]]
+) -> dict[str, str]:
+    """Return the text, or a fault with its message."""
+    template = _template_of(tokenizer)
+    if len(template.encode(errors="replace")) > _MOST_BYTES:
+        return {"fault": "stopped", "message": f"it is longer than {_MOST_BYTES} bytes"}
+    given = sum(len(value) for message in messages for value in message.values())
+    asked = Asked(
+        template=template,
+        messages=[dict(message) for message in messages],
+        special=dict(tokenizer.special_tokens_map),
+        most_letters=_MOST_LETTERS + _MOST_COPIES * given,
+    )
+    if template in _KNOWN:
+        return {"text": written(asked)}
+    return template_process().answer(asked)
+
+
+def _template_of(tokenizer: PreTrainedTokenizerBase) -> str:
     try:
-        tree = Environment(extensions=[loopcontrols, _Generation], autoescape=True).parse(source)
-        return _loop_fault(tree) or _number_fault(tree)
-    except (TemplateSyntaxError, RecursionError) as error:
-        return f"cannot be read: {error}"
+        return str(tokenizer.get_chat_template())
+    except ValueError as error:
+        raise ModelError(
+            f"Wanted a tokenizer with one chat template, or one that is called default, in "
+            f"{tokenizer.name_or_path!r}: {error}"
+        ) from error
 
 
-def _loop_fault(tree: nodes.Template) -> str | None:
-    """Say which loop could run for long: counted loops may not nest, nor their range be renamed."""
-    loops = [loop for loop in tree.find_all(nodes.For) if _ranges(loop.iter)]
-    if len({id(name) for loop in loops for name in _ranges(loop.iter)}) < len(_ranges(tree)):
-        return "uses `range` elsewhere than as what a loop runs over"
-    for loop in loops:
-        if any(_ranges(part) for part in loop.body):
-            return f"nests loops over ranges in line {loop.lineno}"
-    return None
-
-
-def _ranges(node: nodes.Node) -> list[nodes.Name]:
-    """Return where `range` is named at and below a node."""
-    named = [node] if isinstance(node, nodes.Name) else []
-    return [name for name in (*named, *node.find_all(nodes.Name)) if name.name == "range"]
-
-
-def _number_fault(tree: nodes.Template) -> str | None:
-    """Say where a large number stands or is made."""
-    for constant in tree.find_all(nodes.Const):
-        if isinstance(constant.value, int | float) and constant.value > _LARGEST_NUMBER:
-            return f"holds a number above {_LARGEST_NUMBER} in line {constant.lineno}"
-        if isinstance(constant.value, str) and _WIDE_FORMAT.search(constant.value):
-            return f"formats with a width of five digits or more in line {constant.lineno}"
-    for operation in tree.find_all((nodes.Pow, nodes.Mul)):
-        if isinstance(operation, nodes.Pow) or not _is_small(operation):
-            return (
-                f"raises to a power or multiplies by more than a number up to {_LARGEST_FACTOR} in "
-                f"line {operation.lineno}"
+def _error(said: Mapping[str, str], name: str) -> InputError:
+    """Return the error of a rendering, by the kind of its fault."""
+    fault, message = said["fault"], said["message"]
+    remedy = "Set another tokenizer.chat_template and save it again."
+    match fault:
+        case "forbidden":
+            return ModelError(
+                f"Wanted a chat template that renders messages, but that of {name!r} tried what the "
+                f"sandbox forbids: {message}. {remedy}"
             )
-    for name in tree.find_all(nodes.Name):
-        if name.name == "lipsum":
-            return f"makes text up with `lipsum` in line {name.lineno}"
-    return None
-
-
-def _is_small(product: nodes.BinExpr) -> bool:
-    """Say whether a product has a small literal factor and stands over no other product."""
-    sides = (product.left, product.right)
-    numbers = [p.value for p in sides if isinstance(p, nodes.Const) and isinstance(p.value, int)]
-    alone = next(product.find_all(nodes.Mul), None) is None
-    return alone and bool(numbers) and max(numbers) <= _LARGEST_FACTOR
+        case "unreadable":
+            return ModelError(
+                f"Wanted a chat template, but that of {name!r} cannot be read: {message}. {remedy}"
+            )
+        case "stopped":
+            return ModelError(
+                f"Wanted a chat template that ends soon, but that of {name!r} was stopped: {message}. "
+                f"{remedy}"
+            )
+        case _:
+            return InputError(
+                f"Wanted messages that the tokenizer {name!r} can render, but: {message}. "
+                "Word them differently."
+            )

@@ -167,6 +167,13 @@ def test_wrap_up_text_ends_at_the_cap() -> None:
     assert played(terms(1, budget=4), TRIPLE, settings)[1][:4] == [1, 7, 7, 7]
 
 
+def test_a_wrap_up_text_never_begins_the_closer() -> None:
+    settings = replace(DEBUG, landing=Landing(window=4, bias=0.0, text_ids=(8, 2)))
+    controller, tokens = played(terms(budget=5), DOUBLE, settings)
+    assert tokens[:7] == [7, 7, 7, 8, 2, 2, 4]
+    assert (controller.used, reason(controller)) == (5, CloseReason.BUDGET)
+
+
 def test_a_revision_lowers_the_budget_and_never_raises_it() -> None:
     controller = controller_of(terms(budget=20), SINGLE, DEBUG)
     for _ in range(4):
@@ -238,6 +245,13 @@ def test_debug_fires_when_a_decision_is_broken() -> None:
 def test_what_cannot_be_kept_is_refused(changed: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         controller_of(replace(terms(), **changed), SINGLE, DEBUG)
+
+
+def test_an_opening_may_not_begin_the_closer() -> None:
+    """The model could complete it, and nobody would know who closed THINK."""
+    with pytest.raises(InputError, match="does not end as the closer of THINK begins"):
+        controller_of(terms(budget=5, opening=(8, 2)), DOUBLE, DEBUG)
+    controller_of(terms(budget=5, opening=(2, 8)), DOUBLE, DEBUG)
 
 
 def test_a_wrap_up_text_may_not_close() -> None:

@@ -134,21 +134,21 @@ def test_a_free_slot_holds_nothing(rows: Rows) -> None:
 FEEDBACK = FeedbackGate(GateShape(hidden=2, inputs=3, layer=0))
 
 
-def gate_state(on: list[float], change: list[float], relative: list[float]) -> GateState:
+def gate_state(on: list[float], push: list[float], length: list[float]) -> GateState:
     state = GateState(FEEDBACK)
     state.set(torch.tensor([[1.5, 1.0], [1.0, 1.0]]), torch.ones(2, 1, dtype=torch.bool))
-    state.on, state.change, state.relative = (
-        torch.tensor(values).unsqueeze(1) for values in (on, change, relative)
+    state.on, state.push, state.length = (
+        torch.tensor(values).unsqueeze(1) for values in (on, push, length)
     )
     return state
 
 
 def test_the_gates_figures_are_means_over_think(rows: Rows) -> None:
     """The first row thinks for two tokens and closes; what came at the closer does not count."""
-    figures = (([1.0, 0.0], [0.4, 0.0], [0.2, 0.0]), ([0.0, 0.0], [0.0, 0.0], [0.0, 0.0]))
-    for on, change, relative in (*figures, ([1.0, 1.0], [9.0, 9.0], [9.0, 9.0])):
+    figures = (([1.0, 0.0], [0.4, 0.3], [2.0, 2.0]), ([0.0, 0.0], [0.7, 0.0], [5.0, 0.0]))
+    for on, push, length in (*figures, ([1.0, 1.0], [9.0, 9.0], [1.0, 1.0])):
         write(rows, [5, 5], [THINK, THINK], [SAMPLED] * 2, [0.0] * 2)
-        rows.write_gate(gate_state(on, change, relative))
+        rows.write_gate(gate_state(on, push, length))
     report = rows.gate_report(0, 2, telemetry=True)
     assert report.coverage == pytest.approx(0.5)
     assert report.norm == pytest.approx(0.1)

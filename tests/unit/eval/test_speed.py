@@ -9,6 +9,7 @@ from metacog.eval.speed import (
     Pair,
     _longest,
     _written,
+    continuous_run,
     decode_speeds,
     engine_run,
     generate_run,
@@ -40,6 +41,14 @@ def test_engine_and_generate_are_given_the_same_prompts_and_limits(nano: Metacog
     torch.manual_seed(0)
     written = generate_run(nano.base, requests, rows=4)()
     assert 6 <= written <= 6 * 90
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_continuous_batching_answers_all_of_them(nano: MetacogModel) -> None:
+    requests = workload(nano, 5, max_new_tokens=12)
+    torch.manual_seed(0)
+    written = continuous_run(nano.base, requests, rows=2)()
+    assert 5 <= written <= 5 * 12
 
 
 def test_a_ratio_is_taken_pair_by_pair_after_a_run_each_to_warm_up() -> None:

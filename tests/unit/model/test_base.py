@@ -96,6 +96,11 @@ def test_both_attention_backends_say_the_same(
     base: Base, tiny_directory: Path, tiny_prompts: Prompts
 ) -> None:
     eager = load_base(tiny_directory, attention="eager")
+    chosen = {
+        kind: found.model.model.config._attn_implementation
+        for kind, found in (("eager", eager), ("sdpa", base))
+    }
+    assert chosen == {"eager": "eager", "sdpa": "sdpa"}
     torch.testing.assert_close(
         own_logits(eager, tiny_prompts), own_logits(base, tiny_prompts), atol=1e-4, rtol=0
     )
