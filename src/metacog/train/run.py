@@ -26,6 +26,7 @@ from metacog.telemetry.sinks import open_sinks, require_sinks
 from metacog.train.checkpoint import Keeper, Origin
 from metacog.train.checks import refuse_unused
 from metacog.train.collected import Collected
+from metacog.train.guards import guards_for
 from metacog.train.loop import Objective, fit
 from metacog.train.prepare import (
     prepare_gate,
@@ -47,6 +48,7 @@ from metacog.train.resume import (
 )
 from metacog.train.stopping import interruptible, stoppable
 from metacog.train.text import TextSources, open_sources
+from metacog.train.watch import Answering
 from metacog.train.world import digest_of_world, world_of
 
 Narrate = Callable[[str], None]
@@ -176,6 +178,9 @@ def _run(job: _Job, recorder: Recorder) -> int:
             start=start,
             keeper=keeper,
             stop=stop,
+            guards=guards_for(
+                job.config, objective.current() if isinstance(objective, Answering) else None
+            ),
         )
 
 
