@@ -184,7 +184,7 @@ def _fit(
             keeper.checkpoint(step)
         guards.on_save(keeper.run, step)
         if stop is not None and stop.asked and not is_last:
-            raise _stopped(keeper, step)
+            raise _stopped(keeper, step, stop)
     keeper.final(step)
     return step
 
@@ -224,11 +224,12 @@ def _step(
     return _Done(result, metrics, norm, strike)
 
 
-def _stopped(keeper: Keeper, step: int) -> RunStopped:
+def _stopped(keeper: Keeper, step: int, stop: Stop) -> RunStopped:
     keeper.stopped(step)
     return RunStopped(
         f"Stopped after step {step} as asked; what was learned is in {keeper.run.stopped}. "
-        "Go on with --resume auto."
+        "Go on with --resume auto.",
+        signal=stop.signal,
     )
 
 

@@ -135,7 +135,8 @@ def _recorded(job: _Job) -> RunDir:
         steps = _run(job, recorder)
         recorder.record(EventKind.STATUS, steps, {"message": "done", "path": str(run.path)})
     except RunStopped:
-        status = {"message": "stopped", "path": str(run.stopped)}
+        kept = run.stopped if run.stopped.is_dir() else run.path
+        status = {"message": "stopped", "path": str(kept)}
         recorder.record(EventKind.STATUS, recorder.step, status)
         raise
     except MetacogError as error:
