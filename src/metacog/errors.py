@@ -4,8 +4,6 @@ A message says what was wanted, what came, and what to do. Mistakes of the user 
 of a run with 1. `ValueError` stays for a wrong argument between our own functions.
 """
 
-from typing import ClassVar
-
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -15,13 +13,13 @@ EXIT_STOPPED = 130
 class MetacogError(Exception):
     """Base of every error that the command line shows as a message instead of a traceback."""
 
-    exit_code: ClassVar[int] = EXIT_FAILED
+    exit_code: int = EXIT_FAILED
 
 
 class InputError(MetacogError):
     """What the user gave cannot be used: a recipe, a model, a data set, an argument."""
 
-    exit_code: ClassVar[int] = EXIT_BAD_INPUT
+    exit_code = EXIT_BAD_INPUT
 
 
 class ConfigError(InputError):
@@ -53,9 +51,15 @@ class RunError(MetacogError):
 
 
 class RunStopped(MetacogError):
-    """A run ended before its last step because it was asked to; what it had learned is saved."""
+    """A run ended before its last step because it was asked to; what it had learned is saved.
 
-    exit_code: ClassVar[int] = EXIT_STOPPED
+    It ends with 130, or where a signal asked with 128 and its number, as a shell would say: 130 for
+    SIGINT, 143 for SIGTERM.
+    """
+
+    def __init__(self, message: str, *, signal: int | None = None) -> None:
+        super().__init__(message)
+        self.exit_code = EXIT_STOPPED if signal is None else 128 + signal
 
 
 class SinkError(RunError):

@@ -26,6 +26,8 @@ class RowFault(StrEnum):
     """A line that is no JSON object."""
     INVALID_UTF8 = "invalid_utf8"
     """Bytes that are no UTF-8, or half of a surrogate pair."""
+    CONTROL_CHARACTER = "control_character"
+    """A NUL in the text."""
     WRONG_TYPE = "wrong_type"
     """A column that is missing in this row, or holds something else than text or messages."""
     EMPTY_PROMPT = "empty_prompt"

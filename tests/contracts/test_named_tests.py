@@ -36,6 +36,7 @@ EXISTING: frozenset[str] = frozenset(
         "test_heads_training_integration.py",
         "test_observe_infer_smoke.py",
         "test_onpolicy_decode.py",
+        "test_qa_gates.py",
         "test_quality_budget_curve.py",
         "test_style_entropy_bonus.py",
         "test_train_entrypoint.py",

@@ -4,6 +4,8 @@ It imports everything once, then forks for each command that comes as a line of 
 is a real process that can be killed, limited and signalled. `processes.Trainer` is the other end.
 """
 
+import ctypes
+import errno
 import json
 import os
 import resource
@@ -45,6 +47,46 @@ class Killer:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
+class BrokenDisk:
+    """Takes the place of `os.fsync`: some calls into the second save it fails, and goes on failing.
+
+    It is told of saves by their calls, as `Killer` is.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.left, self.saves, self.is_saving = count, 0, False
+        self.sound = os.fsync
+
+    def __call__(self, frame: Any, event: str, _function: Any) -> None:
+        if frame.f_code is SAVE and event in {"call", "return"}:
+            self.is_saving = event == "call"
+            self.saves += self.is_saving
+
+    def fsync(self, descriptor: int) -> None:
+        if self.is_saving and self.saves == 2:
+            self.left -= 1
+            if self.left < 0:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+        self.sound(descriptor)
+
+
+class _Header(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _Data(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_uint32) for name in ("effective", "permitted", "inheritable"))
+
+
+def obey_permissions() -> None:
+    """Give up what lets root write where permissions forbid it: CAP_DAC_OVERRIDE and _READ_SEARCH."""
+    library = ctypes.CDLL(None, use_errno=True)
+    header, data = _Header(0x20080522, 0), (_Data * 2)()
+    assert library.capget(ctypes.byref(header), data) == 0, "the capabilities are known"
+    data[0].effective &= ~0b110
+    assert library.capset(ctypes.byref(header), data) == 0, "fewer of them are always allowed"
+
+
 def child(command: Mapping[str, Any]) -> None:
     """Run one command and end."""
     for name, number in (("out", 1), ("err", 2)):
@@ -54,6 +96,12 @@ def child(command: Mapping[str, Any]) -> None:
     os.chdir(command["cwd"])
     if command["largest_file"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (command["largest_file"],) * 2)
+    if command["obeys"]:
+        obey_permissions()
+    if command["fails_after"] is not None:
+        disk = BrokenDisk(command["fails_after"])
+        os.fsync = disk.fsync
+        sys.setprofile(disk)
     killer = Killer(command["kill_after"] or 0)
     if command["kill_after"] is not None:
         sys.setprofile(killer)

@@ -56,7 +56,12 @@ class Trainer:
         assert self._answer() == {"ready": True}
 
     def start(
-        self, *arguments: str, kill_after: int | None = None, largest_file: int | None = None
+        self,
+        *arguments: str,
+        kill_after: int | None = None,
+        largest_file: int | None = None,
+        fails_after: int | None = None,
+        obeys: bool = False,
     ) -> Process:
         """Start `metacog` and return at once.
 
@@ -64,6 +69,9 @@ class Trainer:
             arguments: Of the command line.
             kill_after: System calls of its second save, after which it is killed.
             largest_file: Bytes beyond which writing fails, as on a disk that is full.
+            fails_after: Calls of fsync in its second save, after which each fails with EIO until the
+                save is over, as on a disk that is broken.
+            obeys: Whether permissions bind it, also where it runs as root.
         """
         number = next(_NUMBERS)
         out, err = (self._directory / f"{number}.{name}" for name in ("out", "err"))
@@ -74,6 +82,8 @@ class Trainer:
             cwd=str(self._directory),
             kill_after=kill_after,
             largest_file=largest_file,
+            fails_after=fails_after,
+            obeys=obeys,
         )
         pid = int(str(answer["pid"]))
         return Process(pid, out, err, lambda: int(str(self._ask(wait=pid)["code"])))

@@ -1,4 +1,4 @@
-"""T5 and T6: a disk that takes no more, or a directory that may not be written to."""
+"""T5: a disk that takes no more, or a directory that is gone."""
 
 import errno
 import os

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
@@ -26,16 +27,21 @@ from metacog.train.optim import Group, Optimizers
 from metacog.train.resume import choose
 from metacog.train.state import State
 from metacog.train.stopping import stoppable
+from tests.conftest import MakeModel
 from tests.faults.processes import Process, Trainer, contents, imitation, told, wait_until, written
 
 STEPS = 40
+IN_TIME = 30.0
+"""Seconds from the signal to the end of the process."""
+SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 138}
+"""With the exit code that a shell knows each by."""
 
 
 @pytest.fixture(scope="module")
 def longer(tiny_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe that leaves time to be stopped in."""
     document = imitation(tiny_directory)
-    run = {**document["run"], "steps": STEPS, "save_interval": 1000, "eval_interval": 1}
+    run = {**document["run"], "steps": STEPS, "save_interval": 1000, "eval_interval": 4}
     return written({**document, "run": run}, tmp_path_factory.mktemp("longer") / "recipe.yaml")
 
 
@@ -58,15 +64,23 @@ def steps_told(events: Path) -> int:
     return max((e.step for e in read_events(events) if e.kind is EventKind.EVAL), default=0)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"])
+def stopped_by(process: Process, number: int) -> int:
+    """Send a signal and return the exit code, which must come in time."""
+    started = time.monotonic()
+    process.kill(number)
+    code = process.wait()
+    assert time.monotonic() - started < IN_TIME
+    return code
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 def test_a_run_that_is_stopped_goes_on_to_the_same_end(
-    trainer: Trainer, longer: Path, whole: Path, tmp_path: Path, number: int
+    trainer: Trainer, longer: Path, whole: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     run, step = RunDir(tmp_path / "run"), 0
     for _ in range(2):
         process = started(trainer, longer, run.path, step + 3)
-        process.kill(number)
-        assert process.wait() == 130, process.said
+        assert stopped_by(process, number) == SIGNALS[number], process.said
         assert "Stopped after step" in process.said
         step = verified(run.stopped).step
         assert 3 <= step < STEPS
@@ -79,18 +93,75 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_end(
     assert told(run.path) == told(whole)
 
 
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"])
 def test_two_signals_end_a_run_at_once_and_damage_nothing(
-    trainer: Trainer, longer: Path, whole: Path, tmp_path: Path
+    trainer: Trainer, longer: Path, whole: Path, tmp_path: Path, second: signal.Signals
 ) -> None:
     run = RunDir(tmp_path / "run")
     process = started(trainer, longer, run.path, 2)
     process.kill(signal.SIGTERM)
-    process.kill(signal.SIGTERM)
-    assert process.wait() in (130, -signal.SIGTERM)
+    assert stopped_by(process, second) in {143, SIGNALS[second], -second}
     assert choose(run, "auto").step < STEPS
     code, said = trainer.run("train", str(longer), "--run-dir", str(run.path), "--resume", "auto")
     assert code == 0, said
     assert contents(run.final) == contents(whole / "final")
+
+
+@pytest.fixture(scope="module")
+def practising(
+    tiny_directory: Path, make_tiny_model: MakeModel, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A recipe whose steps are rollouts for most of their time."""
+    directory = tmp_path_factory.mktemp("practising")
+    make_tiny_model().save_layer(directory / "layer")
+    document = imitation(tiny_directory)
+    objective = {"kind": "practice", "group_size": 4, "layer_path": str(directory / "layer")}
+    changed = {"objective": objective, "steps": 6, "save_interval": 1000, "eval_interval": 1000}
+    run = {**document["run"], **changed}
+    return written({**document, "run": run}, directory / "recipe.yaml")
+
+
+def test_a_signal_during_rollouts_ends_them_with_their_step(
+    trainer: Trainer, practising: Path, tmp_path: Path
+) -> None:
+    undisturbed, run = tmp_path / "undisturbed", RunDir(tmp_path / "run")
+    assert trainer.run("train", str(practising), "--run-dir", str(undisturbed))[0] == 0
+    process = trainer.start("train", str(practising), "--run-dir", str(run.path))
+    # A step tells of its replies when it is done: the next thing is the rollouts of the next one.
+    wait_until(lambda: run.events.is_file() and hists(run) >= 2)
+    assert stopped_by(process, signal.SIGTERM) == 143, process.said
+    assert 2 <= verified(run.stopped).step < 6
+    arguments = ("--run-dir", str(run.path), "--resume", "auto")
+    code, said = trainer.run("train", str(practising), *arguments)
+    assert code == 0, said
+    assert contents(run.final) == contents(undisturbed / "final")
+
+
+def hists(run: RunDir) -> int:
+    return sum(event.kind is EventKind.HIST for event in read_events(run.events))
+
+
+def test_a_signal_while_rollouts_are_collected_ends_the_run_and_it_begins_again(
+    trainer: Trainer, tiny_directory: Path, tmp_path: Path
+) -> None:
+    document = imitation(tiny_directory)
+    run = {**document["run"], "grad_accum": 1, "steps": 1, "objective": {"kind": "layer"}}
+    changed = {"run": run, "data": {**document["data"], "num_prompts": 2000}}
+    recipe = written({**document, **changed}, tmp_path / "recipe.yaml")
+    there = RunDir(tmp_path / "run")
+    process = trainer.start("train", str(recipe), "--run-dir", str(there.path))
+    wait_until(lambda: there.events.is_file() and is_collecting(there))
+    assert stopped_by(process, signal.SIGTERM) == 143, process.said
+    assert "Stopped by SIGTERM before the first step" in process.said
+    assert "Traceback" not in process.said
+    assert there.leftovers() == []
+    assert choose(there, "auto").step == 0
+
+
+def is_collecting(run: RunDir) -> bool:
+    return any(
+        e.kind is EventKind.LOG and "rollouts" in str(e.data) for e in read_events(run.events)
+    )
 
 
 class Signalled:
@@ -152,8 +223,9 @@ def test_whatever_a_run_is_doing_it_finishes_the_step_and_saves_whole(
     run, recorder = RunDir(tmp_path / "run"), Recorder("test", MultiSink({}))
     config = TrainingConfig(steps=9, save_interval=2, eval_interval=2, warmup=0)
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(RunStopped, match="after step 2"), stoppable() as stop:
+    with pytest.raises(RunStopped, match="after step 2") as caught, stoppable() as stop:
         fit(Signalled(moment), config, run=run, recorder=recorder, stop=stop)
+    assert caught.value.exit_code == 143
     assert signal.getsignal(signal.SIGTERM) is before
     for directory in (run.checkpoint(2), run.stopped):
         assert verified(directory).step == 2

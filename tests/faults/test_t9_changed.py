@@ -15,6 +15,7 @@ from metacog.telemetry.reader import read_events
 from metacog.telemetry.rundir import RunDir
 from metacog.train.run import train
 from tests.faults.processes import contents, imitation, told
+from tests.textdata import rows, write_jsonl
 
 
 @pytest.fixture
@@ -97,6 +98,62 @@ def test_another_tokenizer_in_the_same_place_is_refused(base: Path, begun: RunDi
     template.write_text(template.read_text(encoding="utf-8") + "\n", encoding="utf-8")
     with pytest.raises(CheckpointError, match=r"tokenizer was .* and is "):
         train(configured(base), run_dir=begun.path, resume="auto")
+
+
+def test_a_tokenizer_with_other_rules_and_the_same_vocabulary_is_refused(
+    base: Path, begun: RunDir
+) -> None:
+    path = base / "tokenizer.json"
+    rules = json.loads(path.read_text(encoding="utf-8"))
+    assert rules["normalizer"] is None
+    path.write_text(json.dumps({**rules, "normalizer": {"type": "NFKC"}}), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"tokenizer was .* and is "):
+        train(configured(base), run_dir=begun.path, resume="auto")
+
+
+def over_rows(base: Path, data: Path, **settings: object) -> RunConfig:
+    """A run over rows of text; files are read in their order but for a small buffer."""
+    found = imitation(base)
+    text = {"path": str(data), "shuffle_buffer": 8, "validation_rows": 2, **settings}
+    run = {**found["run"], "steps": 4, "save_interval": 2, "eval_interval": 2, "ema": None}
+    return parse({**found, "data": text, "run": run}, source="test")
+
+
+@pytest.fixture
+def reading(base: Path, tmp_path: Path) -> tuple[Path, RunDir]:
+    """A file of rows, and a run over them that has not come to its end."""
+    data = write_jsonl(tmp_path / "rows.jsonl", rows(60))
+    run = train(over_rows(base, data), run_dir=tmp_path / "run")
+    shutil.copytree(run.path, tmp_path / "whole")
+    shutil.rmtree(run.final)
+    shutil.rmtree(run.checkpoint(4))
+    return data, run
+
+
+def test_a_row_that_was_changed_is_seen_where_the_file_is_as_large(
+    base: Path, reading: tuple[Path, RunDir]
+) -> None:
+    data, run = reading
+    before = data.read_text(encoding="utf-8")
+    assert before.count("What is 57 +") == 1
+    data.write_text(before.replace("What is 57 +", "What is 75 +"), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"Wanted a position in .*rows\.jsonl:.*got one in"):
+        train(over_rows(base, data), run_dir=run.path, resume="auto")
+    data.write_text(before, encoding="utf-8")
+    train(over_rows(base, data), run_dir=run.path, resume="auto")
+
+
+def test_rows_that_are_read_further_ahead_change_nothing_and_that_is_told(
+    base: Path, reading: tuple[Path, RunDir], tmp_path: Path
+) -> None:
+    data, run = reading
+    said: list[str] = []
+    changed = over_rows(base, data, prefetch=3)
+    train(changed, run_dir=run.path, resume="auto", narrate=said.append)
+    assert "changed: data.prefetch 64 -> 3" in said[0]
+    for name in ("checkpoint-4", "final"):
+        again, whole = contents(run.path / name), contents(tmp_path / "whole" / name)
+        assert again | {"manifest.json": ""} == whole | {"manifest.json": ""}
 
 
 def test_a_checkpoint_saved_under_other_settings_than_the_run_has_is_refused(

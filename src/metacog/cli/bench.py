@@ -1,11 +1,15 @@
 """`metacog bench`: speeds, each as a ratio to a peer that ran in turn with it."""
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from metacog.cli.options import BaseName, LayerPath
+from metacog.errors import ConfigError
+
+if TYPE_CHECKING:
+    from metacog.train.speed import TrlSteps
 
 app = typer.Typer(help="Measure speed, side by side with a peer.", no_args_is_help=True)
 
@@ -66,3 +70,47 @@ def decode(
         typer.echo(f"{name}: {value}", err=True)
     if as_json:
         typer.echo(json.dumps(found, indent=2, allow_nan=False))
+
+
+@app.command(name="train")
+def train(
+    model: Annotated[str, typer.Argument(help="Bundled name, or directory of a base.")] = "nano",
+    batch: Annotated[int, typer.Option(min=1, help="Traces of a step.")] = 8,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each run.")] = 10,
+    pairs: Annotated[int, typer.Option(min=1, help="Runs of each contender.")] = 5,
+    trl: Annotated[bool, typer.Option(help="Compare with TRL's SFTTrainer, too.")] = True,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare a training step with a bare supervised one, and with TRL's."""
+    import torch
+
+    from metacog.model.places import resolve_model
+    from metacog.train.speed import Work, train_speeds
+
+    torch.set_num_threads(threads)
+    work = Work(resolve_model(model).base, batch, steps)
+    found: dict[str, Any] = {
+        "model": model,
+        "batch": batch,
+        "steps": steps,
+        "pairs": pairs,
+        "threads": threads,
+        "torch": torch.__version__,
+    }
+    for name, value in train_speeds(work, pairs=pairs, trl=_trl_steps() if trl else None):
+        found[name] = value
+        typer.echo(f"{name}: {value}", err=True)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2, allow_nan=False))
+
+
+def _trl_steps() -> "TrlSteps":
+    try:
+        from metacog.train.peer import trl_steps
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "Wanted the package trl to compare with, found none. Install it with pip install "
+            "'metacog[dev]', or leave it out with --no-trl."
+        ) from error
+    return trl_steps

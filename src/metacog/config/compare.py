@@ -7,7 +7,14 @@ from typing import Any
 
 from metacog.config.run import RunConfig
 
-_HARMLESS = ("run.steps", "run.save_interval", "run.keep_last", "run.name", "logging.")
+_HARMLESS = (
+    "run.steps",
+    "run.save_interval",
+    "run.keep_last",
+    "run.name",
+    "data.prefetch",
+    "logging.",
+)
 """Settings that change no step that was done: a key, or a section with its dot."""
 
 

@@ -69,6 +69,13 @@ class TrainingConfig(Config):
     clip: PositiveReal = 1.0
     """Largest norm of the gradient."""
 
+    strikes: PositiveCount = 3
+    """Steps in a row that may be refused before the run stops: those whose loss or gradient is no finite
+    number, or whose loss is beyond `spike`. Each is left out, the weights as they were."""
+
+    spike: PositiveReal | None = 100.0
+    """Multiple of the recent steps' usual loss that a step may have, or null for any."""
+
     ema: InnerShare | None = None
     """Decay per step of a running mean of what learns, which is evaluated and saved in place of the
     latest weights; null for the latest weights."""

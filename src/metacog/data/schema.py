@@ -127,11 +127,14 @@ def _text(value: object) -> str:
 
 
 def _require_text(turns: tuple[Message, ...], reply: str) -> None:
-    """Refuse half a surrogate pair, which JSON can spell and UTF-8 cannot."""
+    """Refuse half a surrogate pair, which JSON can spell and UTF-8 cannot, and a NUL."""
+    text = "".join([*(turn.content for turn in turns), reply])
     try:
-        "".join([*(turn.content for turn in turns), reply]).encode()
+        text.encode()
     except UnicodeEncodeError:
         raise MalformedRow(RowFault.INVALID_UTF8) from None
+    if "\0" in text:
+        raise MalformedRow(RowFault.CONTROL_CHARACTER)
 
 
 def _worked(reply: str) -> GivenReply | RowFault:

@@ -17,6 +17,7 @@ from huggingface_hub import is_offline_mode
 from huggingface_hub.utils import httpx  # type: ignore[attr-defined] # re-exported, not declared
 
 from metacog.config.data import DataConfig
+from metacog.data.fingerprint import fingerprint
 from metacog.data.http import use_for_urls
 from metacog.errors import DataError
 
@@ -69,7 +70,7 @@ class Opened:
     dataset: IterableDataset
     is_lines: bool
     fingerprint: str = ""
-    """Names and sizes of its files; empty for a data set of the hub."""
+    """Names and sizes of its files, of local ones what is in them too; empty for the hub."""
 
 
 def sources_of(config: DataConfig) -> tuple[Source, ...]:
@@ -151,8 +152,14 @@ def _open_files(source: Source, files: list[str]) -> Opened:
         streaming=source.streaming,
         **_SETTINGS[builder],
     )
-    sizes = [f"{_short(name)}:{url_to_fs(name)[0].size(name)}" for name in files]
-    return Opened(_as_tables(dataset), builder == LINES, " ".join(sizes))
+    known = [_fingerprint(source, name) for name in files]
+    return Opened(_as_tables(dataset), builder == LINES, " ".join(known))
+
+
+def _fingerprint(source: Source, file: str) -> str:
+    if source.place is Place.LOCAL:
+        return fingerprint(Path(file))
+    return f"{_short(file)}:{url_to_fs(file)[0].size(file)}"
 
 
 def _as_tables(dataset: Dataset | IterableDataset) -> IterableDataset:

@@ -23,9 +23,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from metacog.model.base import Base, gated_module
+from metacog.model.base import Base
 from metacog.model.bundle import MetacogModel
-from metacog.model.gate import gate
+from metacog.model.gate import gate_in
 from metacog.model.taps import Taps, taps
 
 _MOST_PAIRS = 4_000_000
@@ -188,9 +188,7 @@ def _values(model: MetacogModel, traces: Sequence[Trace], temperature: float) ->
     gamma = _gamma(model, traces)
     with ExitStack() as stack:
         if model.gate is not None and gamma is not None:
-            shape = model.gate.shape
-            module = gated_module(base.blocks[shape.layer], shape.site)
-            stack.enter_context(gate(module, model.gate)).set(gamma, packed.thinking)
+            stack.enter_context(gate_in(base, model.gate)).set(gamma, packed.thinking)
         tapped = stack.enter_context(taps(base.blocks))
         hidden = base.hidden_states(packed.ids, mask=packed.mask, positions=packed.positions)
     return [

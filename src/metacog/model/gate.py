@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from metacog.model.base import Base, gated_module
 from metacog.model.norms import inverse_rms, norm_of
 
 Site = Literal["block", "mlp", "attention"]
@@ -171,6 +172,18 @@ class GateState:
         return torch.addcmul(states, on.unsqueeze(-1).to(states.dtype), pushed)
 
 
+class GateHook:
+    """The forward hook: hands a module's output to the gate's state."""
+
+    def __init__(self, state: GateState) -> None:
+        self.state = state
+
+    def __call__(self, _module: nn.Module, _inputs: Any, output: Any) -> Any:  # noqa: D102
+        if isinstance(output, tuple):
+            return (self.state.apply(output[0]), *output[1:])
+        return self.state.apply(output)
+
+
 @contextmanager
 def gate(module: nn.Module, feedback: FeedbackGate) -> Iterator[GateState]:
     """Let the gate multiply a module's output while the `with` runs.
@@ -179,14 +192,33 @@ def gate(module: nn.Module, feedback: FeedbackGate) -> Iterator[GateState]:
     runs the module again there. On exit, normal or not, no hook remains.
     """
     state = GateState(feedback)
-
-    def modulate(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-        if isinstance(output, tuple):
-            return (state.apply(output[0]), *output[1:])
-        return state.apply(output)
-
-    handle = module.register_forward_hook(modulate)
+    handle = module.register_forward_hook(GateHook(state))
     try:
         yield state
     finally:
         handle.remove()
+
+
+@contextmanager
+def gate_in(base: Base, feedback: FeedbackGate) -> Iterator[GateState]:
+    """Put a gate into the block of a base that it is made for, as `gate` does.
+
+    Serving, valuing and training all come through here, so that they register the same hook.
+    """
+    with gate(gated_place(base, feedback), feedback) as state:
+        yield state
+
+
+def gated_place(base: Base, feedback: FeedbackGate) -> nn.Module:
+    """Return the module of a base that a gate multiplies."""
+    return gated_module(base.blocks[feedback.shape.layer], feedback.shape.site)
+
+
+def gates_in(model: nn.Module) -> list[tuple[nn.Module, FeedbackGate]]:
+    """Return each module below a model that is gated now, with its gate."""
+    return [
+        (module, hook.state.gate)
+        for module in model.modules()
+        for hook in module._forward_hooks.values()  # noqa: SLF001 - torch has no other way to ask
+        if isinstance(hook, GateHook)
+    ]

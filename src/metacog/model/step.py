@@ -16,9 +16,9 @@ from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 from torch.nn.functional import embedding, linear, scaled_dot_product_attention, silu
 
-from metacog.model.base import Base, gated_module
+from metacog.model.base import Base
 from metacog.model.cache import SlotCache, SlotLayer
-from metacog.model.gate import FeedbackGate, GateState, gate
+from metacog.model.gate import FeedbackGate, GateState, gate_in
 from metacog.model.masks import window_of
 from metacog.model.norms import inverse_rms
 from metacog.model.taps import Taps, taps
@@ -81,13 +81,11 @@ class ModuleStep:
     @contextmanager
     def attached(self) -> Iterator[tuple[GateState | None, Taps | None]]:
         """Attach gate and taps for one forward pass; afterwards the base is bare again."""
-        blocks, feedback = self._base.blocks, self._feedback
         with ExitStack() as stack:
             state = None
-            if feedback is not None:
-                module = gated_module(blocks[feedback.shape.layer], feedback.shape.site)
-                state = stack.enter_context(gate(module, feedback))
-            yield state, stack.enter_context(taps(blocks)) if self._tapped else None
+            if self._feedback is not None:
+                state = stack.enter_context(gate_in(self._base, self._feedback))
+            yield state, stack.enter_context(taps(self._base.blocks)) if self._tapped else None
 
 
 class _Norm(NamedTuple):

@@ -5,9 +5,10 @@ character by character; a phrase that many questions share is one token, so that
 Characters outside the vocabulary fall back to bytes: every text survives a round trip.
 """
 
+import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tokenizers import AddedToken, Regex
 from tokenizers import Tokenizer as RustTokenizer
@@ -15,7 +16,7 @@ from tokenizers.decoders import ByteFallback, Fuse
 from tokenizers.decoders import Sequence as DecoderSequence
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import Split
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from metacog.text.tags import TAGS
 
@@ -39,6 +40,8 @@ _VARIABLE = re.compile(r"\d|[AB]#|#[AB]")
 _PHRASE_SHARE = 0.1
 _MIN_PHRASE_PIECES = 3
 _MIN_WORD_COUNT = 3
+_OF_CALLS = ("truncation", "padding")
+"""Settings of a fast tokenizer that each call may change."""
 
 
 def build_tokenizer(
@@ -59,6 +62,14 @@ def build_tokenizer(
     bytes_ = [f"<0x{code:02X}>" for code in range(256)]
     vocabulary = list(dict.fromkeys([*control, *bytes_, *characters, *symbols, *words, *phrases]))
     return _assemble(vocabulary, phrases, control)
+
+
+def rules_of(tokenizer: PreTrainedTokenizerBase) -> Mapping[str, object]:
+    """Return all that says how text becomes ids; of a slow tokenizer the vocabulary alone."""
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        return {"vocabulary": tokenizer.get_vocab()}
+    found: dict[str, object] = json.loads(tokenizer.backend_tokenizer.to_str())
+    return {name: value for name, value in found.items() if name not in _OF_CALLS}
 
 
 def _assemble(

@@ -32,6 +32,7 @@ from metacog.telemetry.rundir import RunDir
 from metacog.train.ema import Ema
 from metacog.train.optim import Optimizers
 from metacog.train.state import State, random_state, set_random_state
+from metacog.train.strikes import Strikes
 
 _WEIGHTS, _OPTIMIZER, _EMA = "weights", "optimizer", "ema"
 _MODEL = ("metacog", "base_delta", "model")
@@ -86,9 +87,11 @@ class Keeper:
         origin: Origin | None = None,
     ) -> None:
         self._objective, self._config = objective, config
-        self._run, self._recorder, self._origin = run, recorder, origin or Origin()
+        self.run, self._recorder, self._origin = run, recorder, origin or Origin()
         parameters = objective.optimizers.parameters
         self.ema = None if config.ema is None else Ema(parameters, config.ema)
+        self.strikes = Strikes(config)
+        """Judges steps; what it knows goes on with the run."""
 
     def stepped(self) -> None:
         """Take the weights of a step into the running mean, where there is one."""
@@ -103,18 +106,18 @@ class Keeper:
 
     def checkpoint(self, step: int) -> None:
         """Save at the interval, and forget checkpoints beyond `keep_last`."""
-        self._commit(self._run.checkpoint(step), step, resumable=True)
-        forget_old(self._run, self._config.keep_last)
+        self._commit(self.run.checkpoint(step), step, resumable=True)
+        forget_old(self.run, self._config.keep_last)
 
     def stopped(self, step: int) -> None:
         """Save because the run was asked to stop."""
-        if self._run.stopped.exists():
-            self._run.set_aside(self._run.stopped)
-        self._commit(self._run.stopped, step, resumable=True)
+        if self.run.stopped.exists():
+            self.run.set_aside(self.run.stopped)
+        self._commit(self.run.stopped, step, resumable=True)
 
     def final(self, step: int) -> None:
         """Save what was learned in the end, as a model alone."""
-        self._commit(self._run.final, step, resumable=False)
+        self._commit(self.run.final, step, resumable=False)
 
     def load(self, directory: Path) -> tuple[int, list[str]]:
         """Go on from a verified checkpoint; return its step and what was restored, as sentences.
@@ -147,6 +150,7 @@ class Keeper:
             said.append(f"ema: {self.ema.decay:g} after {self.ema.updates} steps")
         own = {n: t for part in parts.values() for n, t in part.items()}
         self._objective.load_state(State(own, values["objective"]))
+        self.strikes.load_state(values["strikes"])
         beside = sorted(parts.keys() - {_WEIGHTS, _OPTIMIZER, _EMA, *_MODEL})
         counted = [f"{name} ({len(parts[name])} tensors)" for name in beside]
         kept = [f"{name} {value}" for name, value in values["objective"].items() if is_short(value)]
@@ -163,7 +167,7 @@ class Keeper:
                     self._write_state(filling, step)
                     seal(filling, step=step, essence=self._origin.essence, world=self._origin.world)
             if resumable:
-                write_text(self._run.latest, f"{path.name}\n")
+                write_text(self.run.latest, f"{path.name}\n")
         except (OSError, SafetensorError, CheckpointError) as error:
             raise RunError(
                 f"Wanted to save step {step} in {path.absolute()}, but {error}. What was saved "
@@ -178,7 +182,12 @@ class Keeper:
             **{f"{_OPTIMIZER}/{name}": value for name, value in optimizers.tensors().items()},
             **own.tensors,
         }
-        values = {"step": step, "random": random_state(), "objective": own.values}
+        values = {
+            "step": step,
+            "random": random_state(),
+            "strikes": self.strikes.state(),
+            "objective": own.values,
+        }
         if self.ema is not None:
             mean = self.ema.state()
             tensors, values[_EMA] = {**tensors, **mean.tensors}, mean.values

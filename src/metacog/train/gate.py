@@ -16,7 +16,14 @@ from metacog.model.bundle import MetacogModel
 from metacog.model.gate import FeedbackGate, GateShape
 from metacog.records import Generation
 from metacog.train.best import Best
-from metacog.train.gated import gate_tallies, gated, read_prompts, reply_batch, reply_logits
+from metacog.train.gated import (
+    gate_tallies,
+    gated,
+    padding_tallies,
+    read_prompts,
+    reply_batch,
+    reply_logits,
+)
 from metacog.train.loop import Counts, StepResult
 from metacog.train.optim import Group, Optimizers
 from metacog.train.state import State
@@ -91,6 +98,10 @@ class GateTraining:
         """Return the batch: it passes in one go."""
         return [batch]
 
+    def examples(self, batch: Sequence[Generation]) -> list[str]:
+        """Return each reply's prompt."""
+        return [self.model.base.decode(reply.prompt) for reply in batch]
+
     def counts(self, _parts: Sequence[list[Generation]]) -> None:
         """There is only ever one part."""
 
@@ -145,4 +156,6 @@ class GateTraining:
         reading = read_prompts(self.model, batch.prompts)
         with gated(self.model, reading, batch.gated) as state:
             report = answer_loss(*reply_logits(self.model, batch))
-            yield report, gate_tallies(state, batch.thinking)
+            used = torch.tensor([float(reply.budget.used) for reply in replies])
+            tallies = {"think_tokens_used": Tally.of(used), **gate_tallies(state, batch.thinking)}
+            yield report, {**tallies, **padding_tallies(batch.valid)}

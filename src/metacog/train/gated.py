@@ -15,12 +15,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from metacog.data.collate import SegmentBatch, SegmentRow, in_segments
-from metacog.data.padding import require_left_padded
+from metacog.data.padding import left_padded_rows, require_left_padded
 from metacog.decode.batch import causal, left_padded_ids
 from metacog.losses.report import Tally
-from metacog.model.base import gated_module
 from metacog.model.bundle import MetacogModel
-from metacog.model.gate import GateState, gate
+from metacog.model.gate import GateState, gate_in
 from metacog.model.outputs import LayerOutput
 from metacog.model.taps import taps
 from metacog.records import CloseReason, Generation, Segment
@@ -119,9 +118,7 @@ def gated(
     if model.gate is None:
         yield None
         return
-    shape = model.gate.shape
-    module = gated_module(model.base.blocks[shape.layer], shape.site)
-    with gate(module, model.gate) as state:
+    with gate_in(model.base, model.gate) as state:
         state.set(model.gate.gamma(reading.g, reading.plan_logits, reading.conf_raw), acted)
         yield state
 
@@ -137,6 +134,11 @@ def gate_tallies(state: GateState | None, thinking: Bool[Tensor, "batch seq"]) -
     saturation = state.saturation().unsqueeze(1).expand(thinking.shape)
     figures = {"coverage": state.on, "norm": state.relative, "saturation": saturation}
     return {f"metacog/gate/{name}": Tally.of(v[thinking]) for name, v in figures.items()}
+
+
+def padding_tallies(valid: Bool[Tensor, "batch seq"]) -> dict[str, Tally]:
+    """Return the share of a batch's rows that are padded on the left alone, by event name."""
+    return {"data/left_padding_ok": Tally.of(left_padded_rows(valid).float())}
 
 
 def reply_logits(

@@ -19,6 +19,8 @@ class GivenTrace:
     reply: Generation
     plan: str | None
     """The plan that it was written under, or None where nobody knows."""
+    id: str
+    """Of its question, or the source and name of its row."""
 
 
 def given_trace(base: Base, question: Question, rng: Random) -> GivenTrace:
@@ -32,13 +34,14 @@ def given_trace(base: Base, question: Question, rng: Random) -> GivenTrace:
         thought += [(token, piece.trained) for token in base.encode(piece.text)]
     answer = (*base.encode(question.answer), base.tokenizer.eos_token_id)
     prompt = render(base.tokenizer, [{"role": "user", "content": question.text}])
-    return as_trace(base, tuple(prompt), thought, answer, plan)
+    return as_trace(base, tuple(prompt), thought, answer, plan, question.id)
 
 
 def text_trace(base: Base, encoded: EncodedExample) -> GivenTrace:
     """Return a data set's example as a trace of which every token is learned; its plan is not known."""
     thought = [(token, True) for token in encoded.think]
-    return as_trace(base, encoded.prompt, thought, encoded.answer, None)
+    name = f"{encoded.example.source}/{encoded.example.id}"
+    return as_trace(base, encoded.prompt, thought, encoded.answer, None, name)
 
 
 def as_trace(
@@ -47,6 +50,7 @@ def as_trace(
     thought: Sequence[tuple[int, bool]],
     answer: Sequence[int],
     plan: str | None,
+    name: str,
 ) -> GivenTrace:
     """Return a reply that thinks, closes and answers by itself.
 
@@ -56,6 +60,7 @@ def as_trace(
         thought: THINK tokens, and whether each is learned.
         answer: ANSWER tokens, its end included.
         plan: That it was written under, or None where nobody knows.
+        name: What a bad step is told by: `GivenTrace.id`.
     """
     written = [
         *((token, Segment.THINK, trained) for token, trained in thought),
@@ -75,7 +80,7 @@ def as_trace(
         source=BudgetSource.UNCAPPED,
     )
     reply = Generation(0, prompt, steps, report, None, plan, None, finished=True)
-    return GivenTrace(reply, plan)
+    return GivenTrace(reply, plan, name)
 
 
 def cut_at(reply: Generation, budget: int) -> Generation:

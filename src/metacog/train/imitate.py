@@ -28,7 +28,14 @@ from metacog.model.bundle import MetacogModel
 from metacog.model.gate import FeedbackGate
 from metacog.model.outputs import LayerOutput
 from metacog.records import Generation
-from metacog.train.gated import gate_tallies, gated, read_prompts, reply_batch, reply_logits
+from metacog.train.gated import (
+    gate_tallies,
+    gated,
+    padding_tallies,
+    read_prompts,
+    reply_batch,
+    reply_logits,
+)
 from metacog.train.given import GivenTrace, cut_at
 from metacog.train.layer_losses import layer_tallies, loss_weights, spending_tallies
 from metacog.train.loop import Counts, StepResult
@@ -102,6 +109,10 @@ class Imitation:
             ImitationPart(some, self._cut(some) if batch.is_cut else [t.reply for t in some])
             for some in slices
         ]
+
+    def examples(self, batch: ImitationBatch) -> list[str]:
+        """Return the id of each trace."""
+        return [trace.id for trace in batch.traces]
 
     def counts(self, parts: Sequence[ImitationPart]) -> Counts:
         """Return the labels of each loss in all parts."""
@@ -186,7 +197,8 @@ class Imitation:
         with gated(self.model, reading, laid_out.gated) as state:
             answer = answer_loss(*reply_logits(self.model, laid_out))
             reports = {LossName.ANSWER: answer, **self._head_reports(part, reading)}
-            yield reports, {**tallies, **gate_tallies(state, laid_out.thinking)}
+            tallies |= gate_tallies(state, laid_out.thinking)
+            yield reports, {**tallies, **padding_tallies(laid_out.valid)}
 
     def _head_reports(
         self, part: ImitationPart, reading: LayerOutput

@@ -111,6 +111,10 @@ class LayerTraining:
         """Return the batch: it passes in one go."""
         return [batch]
 
+    def examples(self, batch: LayerBatch) -> list[str]:
+        """Return the key of each prompt's question, in hexadecimal."""
+        return [f"{int(key):x}" for key in self._train.question[batch.prompts]]
+
     def counts(self, _parts: Sequence[LayerBatch]) -> None:
         """There is only ever one part."""
 

@@ -19,9 +19,11 @@ from metacog.telemetry.events import EventKind
 from metacog.telemetry.recorder import Recorder
 from metacog.telemetry.rundir import RunDir
 from metacog.train.checkpoint import Keeper
+from metacog.train.guards import Guards
 from metacog.train.optim import Optimizers, course
 from metacog.train.state import State
 from metacog.train.stopping import Stop
+from metacog.train.strikes import Strike, examples_of
 from metacog.train.watch import Watch, watching
 
 Batch = TypeVar("Batch")
@@ -108,6 +110,7 @@ def fit(
     start: int = 0,
     keeper: Keeper | None = None,
     stop: Stop | None = None,
+    guards: Guards | None = None,
 ) -> int:
     """Train to the last step, or until the objective has finished; return the steps done.
 
@@ -119,10 +122,11 @@ def fit(
         start: Steps that were done before.
         keeper: Saves; by default one of its own.
         stop: Looked at after each step.
+        guards: What every step must hold to.
 
     Raises:
-        RunError: If a weight, a loss or a gradient is not finite, and the weights are then
-            untouched; or if something cannot be saved.
+        RunError: If a weight is not finite, or too many steps in a row had to be refused, and the
+            weights are then untouched; if a guard is not held to; or if something cannot be saved.
         RunStopped: If it was asked to stop; what was learned is saved then.
     """
     keeper = keeper or Keeper(objective, config, run, recorder)
@@ -130,25 +134,25 @@ def fit(
         return _fit(
             objective,
             config,
-            run,
             recorder,
             start=start,
             keeper=keeper,
             stop=stop,
             watch=watch,
+            guards=guards or Guards(),
         )
 
 
 def _fit(
     objective: Objective[Batch, Part],
     config: TrainingConfig,
-    run: RunDir,
     recorder: Recorder,
     *,
     start: int,
     keeper: Keeper,
     stop: Stop | None,
     watch: Watch,
+    guards: Guards,
 ) -> int:
     clock, seen, step = time.monotonic(), 0, start
     is_last = start >= config.steps or objective.is_finished
@@ -156,73 +160,95 @@ def _fit(
     while not is_last:
         step += 1
         factor = course(step - 1, config.steps, warmup=config.warmup, decay=config.decay)
-        result, norm = _step(objective, next(batches), config.clip, factor, step)
-        keeper.stepped()
+        batch = next(batches)
+        done = _step(objective, batch, config.clip, factor, step, keeper, guards)
+        result, metrics = done.result, done.metrics
         seen += result.tokens
         if result.replies:
             recorder.record(EventKind.HIST, step, result.replies)
-        watch.after(step, result.metrics)
+        if done.strike is None:
+            guards.after(step, metrics)
+            watch.after(step, metrics)
+        else:
+            watch.struck(step, done.strike, examples_of(objective, batch))
         if step % config.eval_interval == 0:
             with keeper.averaged():
                 watch.evaluate(step, objective)
         is_last = step >= config.steps or objective.is_finished
         if step % _LOG_EVERY == 0 or is_last:
             speed = seen / (time.monotonic() - clock)
-            extra = {"train/grad_norm": norm, "perf/tokens_per_s": speed}
+            extra = {"train/grad_norm": done.norm, "perf/tokens_per_s": speed}
             rates = objective.optimizers.rates(factor)
-            recorder.metrics(step, {**result.metrics, **extra, **rates})
+            recorder.metrics(step, {**metrics, **extra, **rates})
         if step % config.save_interval == 0:
             keeper.checkpoint(step)
+        guards.on_save(keeper.run, step)
         if stop is not None and stop.asked and not is_last:
-            raise _stopped(keeper, run, step)
+            raise _stopped(keeper, step, stop)
     keeper.final(step)
     return step
 
 
+@dataclass(frozen=True)
+class _Done:
+    """One optimizer step, taken or refused."""
+
+    result: StepResult
+    metrics: Mapping[str, float]
+    norm: float
+    """Of the gradient before clipping."""
+    strike: Strike | None
+    """Why it was refused."""
+
+
 def _step(
-    objective: Objective[Batch, Part], batch: Batch, clip: float, factor: float, step: int
-) -> tuple[StepResult, float]:
-    """Take one optimizer step; return its result and the gradient's norm before clipping."""
-    result = _backward(objective, batch, step)
-    norm = _clipped(objective, clip, step)
-    objective.optimizers.step(factor)
-    return result, norm
+    objective: Objective[Batch, Part],
+    batch: Batch,
+    clip: float,
+    factor: float,
+    step: int,
+    keeper: Keeper,
+    guards: Guards,
+) -> _Done:
+    """Take one optimizer step, or refuse it and leave the weights as they are."""
+    with guards.on_step():
+        result = _backward(objective, batch, step, guards)
+    norm = float(nn.utils.clip_grad_norm_(objective.optimizers.parameters, clip))
+    metrics, loss = result.metrics, float(result.loss.detach())
+    strike = keeper.strikes.judge(step, metrics, result.weights, loss=loss, norm=norm)
+    if strike is None:
+        objective.optimizers.step(factor)
+        keeper.stepped()
+    else:
+        objective.optimizers.forget()
+    return _Done(result, metrics, norm, strike)
 
 
-def _stopped(keeper: Keeper, run: RunDir, step: int) -> RunStopped:
+def _stopped(keeper: Keeper, step: int, stop: Stop) -> RunStopped:
     keeper.stopped(step)
     return RunStopped(
-        f"Stopped after step {step} as asked; what was learned is in {run.stopped}. "
-        "Go on with --resume auto."
+        f"Stopped after step {step} as asked; what was learned is in {keeper.run.stopped}. "
+        "Go on with --resume auto.",
+        signal=stop.signal,
     )
 
 
-def _backward(objective: Objective[Batch, Part], batch: Batch, step: int) -> StepResult:
+def _backward(
+    objective: Objective[Batch, Part], batch: Batch, step: int, guards: Guards
+) -> StepResult:
     """Take the gradient of a whole step, part by part."""
     whole: StepResult | None = None
     if not all(bool(torch.isfinite(p).all()) for p in objective.optimizers.parameters):
-        raise RunError(_not_finite("weight", step))
+        raise RunError(
+            f"Wanted a finite weight, got NaN or infinity at step {step}, before it was taken. Lower "
+            "run.learning_rate and go back to a checkpoint."
+        )
     parts = objective.parts(batch)
     counts = objective.counts(parts)
     for part in parts:
         with objective.step(part, counts) as result:
-            if not bool(torch.isfinite(result.loss)):
-                raise RunError(_not_finite("loss", step))
+            guards.on_pass()
             result.loss.backward()
         whole = result if whole is None else whole + result
     assert whole is not None, "a step has at least one part."
     return whole
-
-
-def _clipped(objective: Objective[Batch, Part], clip: float, step: int) -> float:
-    norm = nn.utils.clip_grad_norm_(objective.optimizers.parameters, clip)
-    if not bool(torch.isfinite(norm)):
-        raise RunError(_not_finite("gradient", step))
-    return float(norm)
-
-
-def _not_finite(what: str, step: int) -> str:
-    return (
-        f"Wanted a finite {what}, got NaN or infinity at step {step}; the weights are as they were "
-        "before it. Lower run.learning_rate or look at the data of this step."
-    )

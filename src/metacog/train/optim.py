@@ -58,6 +58,11 @@ class Optimizers:
             for settings in part.param_groups:
                 settings["lr"] = group.learning_rate * factor
             part.step()
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget the gradients, the parameters as they are."""
+        for part in self._parts:
             part.zero_grad(set_to_none=True)
 
     def rates(self, factor: float) -> dict[str, float]:

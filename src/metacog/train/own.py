@@ -1,6 +1,7 @@
 """A model's own shortest right replies as traces to imitate, whole or cut where they are enough."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -39,7 +40,8 @@ def shortest_enough(
         enough = value.enough_at(sure)
         if enough is None:
             continue
-        reply = _cut(model.base, trace, enough)
+        number = rollout.generation.request_id
+        reply = replace(_cut(model.base, trace, enough), request_id=number)
         known = best.get(rollout.question.id)
         if known is None or reply.spend < known.spend:
             best[rollout.question.id] = reply
@@ -52,7 +54,11 @@ def _closed_itself(reply: Generation) -> bool:
 
 def _cut(base: Base, trace: Trace, enough: int) -> Generation:
     thought = [(token, True) for token in trace.think[:enough]]
-    return as_trace(base, trace.prompt, thought, trace.answer, None).reply
+    return as_trace(base, trace.prompt, thought, trace.answer, None, "").reply
+
+
+def _given(reply: Generation) -> GivenTrace:
+    return GivenTrace(reply, None, f"request {reply.request_id}")
 
 
 class OwnTraces:
@@ -75,11 +81,11 @@ class OwnTraces:
         """Return the replies of a step."""
         last = max(0, len(self._train) - self._size)
         first = Random(f"{self._seed}/{step}").randint(0, last)
-        return [GivenTrace(reply, None) for reply in self._train[first : first + self._size]]
+        return [_given(reply) for reply in self._train[first : first + self._size]]
 
     def validation(self) -> Sequence[GivenTrace]:
         """Return the replies to measure on."""
-        return [GivenTrace(reply, None) for reply in self._validation]
+        return [_given(reply) for reply in self._validation]
 
     def metrics(self) -> Mapping[str, float]:
         """Return nothing: generated questions are in order."""

@@ -35,7 +35,14 @@ from metacog.model.bundle import MetacogModel
 from metacog.model.outputs import LayerOutput
 from metacog.records import Generation
 from metacog.train.features import Features, extract, joined
-from metacog.train.gated import gate_tallies, gated, prompt_states, reply_batch, reply_logits
+from metacog.train.gated import (
+    gate_tallies,
+    gated,
+    padding_tallies,
+    prompt_states,
+    reply_batch,
+    reply_logits,
+)
 from metacog.train.group_losses import group_reports, group_tallies, reply_figures
 from metacog.train.groups import (
     Closings,
@@ -171,6 +178,10 @@ class Practice:
             found.append(PolicyPart(some, advantages[rows], states[rows], valued))
         return found
 
+    def examples(self, batch: PracticeBatch) -> list[str]:
+        """Return the id of each group's question."""
+        return [group.rollouts[0].question.id for group in batch.groups]
+
     @torch.no_grad()
     def counts(self, parts: Sequence[PracticePart]) -> Counts:
         """Return the labels of each loss in all parts."""
@@ -206,7 +217,7 @@ class Practice:
             )
             reports = {LossName.POLICY: report, LossName.CLOSING: self._closing(part, logits)}
             loss = combine(reports, self._weights, counts)
-            tallies = gate_tallies(state, batch.thinking)
+            tallies = {**gate_tallies(state, batch.thinking), **padding_tallies(batch.valid)}
             yield StepResult(loss, reports, self._weights, len(targets), tallies)
 
     def _closing(self, part: PolicyPart, logits: Float[Tensor, "tokens vocab"]) -> LossReport:

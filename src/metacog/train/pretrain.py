@@ -25,6 +25,7 @@ from metacog.losses.report import LossReport
 from metacog.model.base import load_base
 from metacog.model.scratch import untrained_base
 from metacog.text.tokenizer import Tokenizer, build_tokenizer
+from metacog.train.gated import padding_tallies
 from metacog.train.loop import Counts, StepResult
 from metacog.train.optim import Group, Optimizers, matrices_and_rest
 from metacog.train.state import State
@@ -77,6 +78,11 @@ class Pretraining:
         """Return the batch: it passes in one go."""
         return [batch]
 
+    def examples(self, batch: TokenBatch) -> list[str]:
+        """Return each row's text."""
+        rows = zip(batch.ids, batch.mask.bool(), strict=True)
+        return [str(self.tokenizer.decode(row[real].tolist())) for row, real in rows]
+
     def counts(self, _parts: Sequence[TokenBatch]) -> None:
         """There is only ever one part."""
 
@@ -85,7 +91,8 @@ class Pretraining:
         """Give the weighted cross-entropy of a batch."""
         report = self._report(batch, self._body)
         reports, weights = {LossName.ANSWER: report}, {LossName.ANSWER: 1.0}
-        yield StepResult(report.mean(), reports, weights, batch.ids.numel())
+        tallies = padding_tallies(batch.mask.bool())
+        yield StepResult(report.mean(), reports, weights, batch.ids.numel(), tallies)
 
     @torch.no_grad()
     def evaluate(self) -> Mapping[str, float]:

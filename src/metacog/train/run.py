@@ -22,6 +22,7 @@ from metacog.telemetry.sinks import open_sinks, require_sinks
 from metacog.train.checkpoint import Keeper, Origin
 from metacog.train.checks import refuse_unused
 from metacog.train.collected import Collected
+from metacog.train.guards import guards_for
 from metacog.train.loop import Objective, fit
 from metacog.train.prepare import (
     prepare_gate,
@@ -44,6 +45,7 @@ from metacog.train.resume import (
 )
 from metacog.train.stopping import interruptible, stoppable
 from metacog.train.text import TextSources, open_sources
+from metacog.train.watch import Answering
 from metacog.train.world import digest_of_world, world_of
 
 Narrate = Callable[[str], None]
@@ -130,7 +132,8 @@ def _recorded(job: _Job) -> RunDir:
         steps = _run(job, recorder)
         recorder.record(EventKind.STATUS, steps, {"message": "done", "path": str(run.path)})
     except RunStopped:
-        status = {"message": "stopped", "path": str(run.stopped)}
+        kept = run.stopped if run.stopped.is_dir() else run.path
+        status = {"message": "stopped", "path": str(kept)}
         recorder.record(EventKind.STATUS, recorder.step, status)
         raise
     except MetacogError as error:
@@ -173,6 +176,9 @@ def _run(job: _Job, recorder: Recorder) -> int:
             start=start,
             keeper=keeper,
             stop=stop,
+            guards=guards_for(
+                job.config, objective.current() if isinstance(objective, Answering) else None
+            ),
         )
 
 

@@ -1,4 +1,8 @@
-"""How a run is asked to stop: the first signal lets it finish its step, the second ends it at once."""
+"""How a run is asked to stop: the first signal lets it finish its step, the second ends it at once.
+
+SIGINT comes from the keyboard, SIGTERM from who ends processes, SIGUSR1 from schedulers that say some
+time before that they will.
+"""
 
 import signal
 import threading
@@ -6,12 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from metacog.errors import RunStopped
+
 Handler = Callable[[int, FrameType | None], object]
 
-_ASKING = (signal.SIGINT, signal.SIGTERM)
+_ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _AT_ONCE: dict[signal.Signals, Handler | signal.Handlers] = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,
+    signal.SIGUSR1: signal.SIG_DFL,
 }
 
 
@@ -20,26 +27,36 @@ class Stop:
 
     def __init__(self) -> None:
         self.asked = False
+        self.signal: int | None = None
+        """The number of the signal that asked, or None where none did."""
 
-    def ask(self) -> None:
+    def ask(self, number: int | None = None) -> None:
         """Ask it."""
-        self.asked = True
+        self.asked, self.signal = True, number
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let SIGTERM end the block as an interrupt from the keyboard does; SIGINT does so anyway."""
-    with _handling(signal.default_int_handler, signal.SIGTERM):
+    """Let SIGTERM and SIGUSR1 end the block with `RunStopped`; SIGINT interrupts it anyway."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise RunStopped(
+            f"Stopped by {signal.Signals(number).name} before the first step. What was collected "
+            "is kept: go on with --resume auto.",
+            signal=number,
+        )
+
+    with _handling(end, signal.SIGTERM, signal.SIGUSR1):
         yield
 
 
 @contextmanager
 def stoppable() -> Iterator[Stop]:
-    """Let the first SIGINT or SIGTERM inside the block ask for a stop, and the second do its worst."""
+    """Let the first signal inside the block ask for a stop, and the second do its worst."""
     stop = Stop()
 
-    def ask(_number: int, _frame: FrameType | None) -> None:
-        stop.ask()
+    def ask(asking: int, _frame: FrameType | None) -> None:
+        stop.ask(asking)
         for number in _ASKING:
             signal.signal(number, _AT_ONCE[number])
 

@@ -125,12 +125,11 @@ class TextTraces:
         return self._validation
 
     def metrics(self) -> Mapping[str, float]:
-        """Return `data/*`: lengths, padding, and rows that were not learned from."""
+        """Return `data/*`: lengths, and rows that were not learned from."""
         report = self._source.report
         return {
             "data/max_len": float(report.max_len),
             "data/longest_seen": float(report.longest_seen),
-            "data/left_padding_ok": float(self._base.tokenizer.padding_side == "left"),
             "data/left_out": float(report.left_out),
             "data/quarantined": float(report.quarantined),
         }

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
 
+from metacog.errors import RunError
 from metacog.model.bundle import MetacogModel
 from metacog.telemetry.events import EventKind
 from metacog.telemetry.reader import read_events
@@ -12,6 +13,7 @@ from metacog.telemetry.rundir import RunDir
 from metacog.train.alerts import Watcher, watchers_for
 from metacog.train.puzzles import PuzzleBoard, Verdicts, puzzle_figures
 from metacog.train.stall import Pulse, Watchdog
+from metacog.train.strikes import Strike
 
 
 @runtime_checkable
@@ -56,6 +58,19 @@ class Watch:
                 continue
             kind = EventKind.LOG if alert.is_over else EventKind.ALERT
             self._recorder.record(kind, step, {"message": alert.message, "alert": alert.name})
+
+    def struck(self, step: int, strike: Strike, examples: Sequence[str]) -> None:
+        """Tell of a step that was refused, with all that its batch was made of.
+
+        Raises:
+            RunError: If it was the last one that is borne.
+        """
+        self.step = step
+        self._revived(self._pulse.beat())
+        data = {"message": strike.of(examples), "alert": "strike", "batch": list(examples)}
+        self._recorder.record(EventKind.ALERT, step, data)
+        if strike.is_last:
+            raise RunError(strike.of(examples))
 
     def evaluate(self, step: int, objective: Evaluated) -> None:
         """Judge the objective on validation data and on the puzzles, and record both as one event."""

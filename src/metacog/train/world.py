@@ -8,6 +8,7 @@ from torch import Tensor
 
 from metacog.model.base import Base
 from metacog.model.bundle import MetacogModel
+from metacog.text.tokenizer import rules_of
 
 
 def world_of(model: MetacogModel | None) -> dict[str, str]:
@@ -30,8 +31,7 @@ def digest_of_world(world: Mapping[str, str]) -> str:
 
 
 def _of_tokenizer(base: Base) -> str:
-    tokenizer = base.tokenizer
-    known = {"vocabulary": tokenizer.get_vocab(), "template": tokenizer.chat_template}
+    known = {"rules": rules_of(base.tokenizer), "template": base.tokenizer.chat_template}
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,6 +1,8 @@
 import json
+import warnings
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from metacog.cli.main import app
@@ -27,6 +29,19 @@ def test_a_base_without_a_layer_is_timed_with_a_fresh_one(tiny_directory: Path) 
     found = json.loads(fresh.stdout)
     assert found["untrained_layer"] is True
     assert found["metacog_overhead"] > 0
+
+
+def test_bench_train_compares_with_a_bare_step_and_with_trl(tiny_directory: Path) -> None:
+    small = ["--batch", "2", "--steps", "2", "--pairs", "1", "--json"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TRL's own
+        result = CliRunner().invoke(app, ["bench", "train", str(tiny_directory), *small])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    for name, of_ours in (("overhead_step", 1), ("sft_vs_trl", 0)):
+        ((ours, peer),) = found[f"{name}_tokens_per_s"]
+        wanted = peer / ours if of_ours else ours / peer
+        assert found[name] == pytest.approx(wanted, rel=0.01)
 
 
 def test_a_missing_model_is_an_error_of_input() -> None:

@@ -32,6 +32,8 @@ def test_another_objective_differs_in_its_kind_and_its_own_keys() -> None:
         ("run.save_interval", 10, 20, False),
         ("run.keep_last", None, 2, False),
         ("logging.sinks", ["jsonl"], ["jsonl", "console"], False),
+        ("data.prefetch", 64, 8, False),
+        ("data.shuffle_buffer", 64, 8, True),
         ("run.eval_interval", 10, 20, True),
         ("run.seed", 0, 1, True),
         ("model.path", "a", "b", True),

@@ -94,6 +94,7 @@ class BrokenGradient(Quadratic):
 
 def config_of(**changes: object) -> TrainingConfig:
     settings = {"steps": 25, "warmup": 0, "decay": 0.0, "save_interval": 10, "eval_interval": 6}
+    settings["strikes"] = 1
     return TrainingConfig.model_validate({**settings, **changes})
 
 
