@@ -84,6 +84,11 @@ class Imitation:
         self._adapted, self._is_own = adapted, objective.traces == "own"
         is_need = objective.sure is not None or config.losses.budget_target == "used"
         self._length_teaches = is_need or not self._is_own
+        if self._is_own:  # A regulariser without labels beside it would be all that a head learns.
+            self._weights[LossName.STYLE] = 0.0
+            self._weights[LossName.VARIANCE] *= self._length_teaches
+            # Nor may its trunk move for the gate's sake under heads that nothing holds in place.
+            self.layer.requires_grad_(self._length_teaches)
         if self._is_own and feedback is not None:
             # The gate has learned where it acts; as in practice only what it multiplies by goes on.
             feedback.requires_grad_(False)

@@ -143,6 +143,8 @@ class Practice:
             LossName.POLICY: config.losses.answer,
             LossName.CLOSING: config.losses.closing,
         }
+        if not acting_plans(model):  # Nothing else teaches the plan head: it would end up uniform.
+            self._weights[LossName.STYLE] = 0.0
         self._losses = LayerLosses(self.layer, config)
         self._replay: deque[Features] = deque(maxlen=objective.replay)
         self._current: PracticeBatch | None = None
