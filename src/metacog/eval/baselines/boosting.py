@@ -13,6 +13,8 @@ def predict(fit: Evidence, new: Evidence) -> Float[ndarray, " rows"]:
     """Return THINK tokens that will be needed; rows without need are not fitted to."""
     known = ~np.isnan(fit.need)
     model = HistGradientBoostingRegressor(loss="absolute_error", max_iter=200, random_state=0)
-    model.fit(columns(fit)[known], fit.need[known])
-    said: Float[ndarray, " rows"] = model.predict(columns(new)).clip(min=1)
+    table = columns(fit)[known]
+    there = ~np.isnan(table).all(axis=0)  # a column that nobody has can't be put into bins
+    model.fit(table[:, there], fit.need[known])
+    said: Float[ndarray, " rows"] = model.predict(columns(new)[:, there]).clip(min=1)
     return said

@@ -34,7 +34,7 @@ def p7(fit: Evidence, test: Evidence, said: LayerView, said_of_fit: LayerView) -
     value = metrics.spearman(budget.tolist(), need.tolist())
     best = min((name for name in errors if name != "layer"), key=lambda n: errors[n].mean())
     questions: Sequence[str] = replies.question.tolist()
-    less = 1 - errors["layer"].mean() / errors[best].mean()
+    less = _less(errors["layer"], errors[best])
     return Row(
         value=value,
         ci95=interval(
@@ -51,7 +51,7 @@ def p7(fit: Evidence, test: Evidence, said: LayerView, said_of_fit: LayerView) -
             "spearman_within": within.median,
             "spearman_by_family": dict(within.by_family),
             "mae": {name: float(error.mean()) for name, error in errors.items()},
-            "mae_below_best": float(less),
+            "mae_below_best": less,
             "mae_below_best_ci95": interval(
                 questions, lambda rows: _less(errors["layer"][rows], errors[best][rows])
             ),

@@ -59,7 +59,7 @@ def all_met(*claims: bool | None) -> bool | None:
 
 def at_least(value: float | None, least: float) -> bool | None:
     """Return whether a value reaches its gate; None where there is no value."""
-    return None if value is None else value >= least
+    return None if value is None else bool(value >= least)
 
 
 def interval(
