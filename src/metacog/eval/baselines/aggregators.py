@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
 from torch import Tensor, nn
 
@@ -21,6 +21,10 @@ from metacog.model.shape import LayerShape
 STEPS = 400
 BATCH = 256
 RATE = 1e-3
+EVERY = 20
+"""Steps between looks at the replies that are held out."""
+_HELD = 6
+"""One in so many replies is held out."""
 
 
 @dataclass(frozen=True)
@@ -102,23 +106,45 @@ def opinion_after_training(
 
 
 def _train(layer: MetacogLayer, fit: Evidence, quantile: float, seed: int) -> None:
-    states = torch.from_numpy(fit.prompt_states).float()
-    right = torch.from_numpy(fit.right_at(fit.natural)).float()
-    need = torch.from_numpy(fit.need).float()
-    known = ~need.isnan()
-    target = layer.scale.fraction(need.nan_to_num(1.0))
-    optimizer = torch.optim.AdamW(layer.parameters(), lr=RATE, weight_decay=0.01)
+    """Train on most of the replies, and keep the weights that do best on the rest of them."""
+    rows = _Targets(layer, fit)
     generator = torch.Generator().manual_seed(seed)
-    with torch.enable_grad():
-        for _ in range(STEPS):
-            rows = torch.randint(len(fit), (min(BATCH, len(fit)),), generator=generator)
-            out = layer.read(states[rows], torch.full((len(rows),), torch.inf), telemetry=False)
-            short = target[rows] - out.budget_raw.squeeze(-1).sigmoid()
-            pinball = torch.maximum(quantile * short, (quantile - 1) * short)
-            doubt = nn.functional.binary_cross_entropy_with_logits(
-                out.conf_raw.squeeze(-1), right[rows]
-            )
-            loss = doubt + (pinball * known[rows]).sum() / known[rows].sum().clamp(min=1)
+    order = torch.randperm(len(fit), generator=generator)
+    held, seen = order[: len(fit) // _HELD], order[len(fit) // _HELD :]
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=RATE, weight_decay=0.01)
+    best = (float("inf"), layer.state_dict())
+    for step in range(STEPS):
+        if step % EVERY == 0:
+            with torch.no_grad():
+                value = float(rows.loss(layer, held, quantile))
+            if value < best[0]:
+                best = (value, {name: t.clone() for name, t in layer.state_dict().items()})
+        drawn = torch.randint(len(seen), (min(BATCH, len(seen)),), generator=generator)
+        with torch.enable_grad():
+            loss = rows.loss(layer, seen[drawn], quantile)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+    layer.load_state_dict(best[1])
+
+
+class _Targets:
+    """States with the labels of confidence and budget."""
+
+    def __init__(self, layer: MetacogLayer, fit: Evidence) -> None:
+        self.states = torch.from_numpy(fit.prompt_states).float()
+        self.right = torch.from_numpy(fit.right_at(fit.natural)).float()
+        need = torch.from_numpy(fit.need).float()
+        self.known = ~need.isnan()
+        self.target = layer.scale.fraction(need.nan_to_num(1.0))
+
+    def loss(self, layer: MetacogLayer, rows: Int[Tensor, " rows"], quantile: float) -> Tensor:
+        """Return cross-entropy of confidence plus pinball loss of the budget where need is known."""
+        out = layer.read(self.states[rows], torch.full((len(rows),), torch.inf), telemetry=False)
+        short = self.target[rows] - out.budget_raw.squeeze(-1).sigmoid()
+        pinball = torch.maximum(quantile * short, (quantile - 1) * short) * self.known[rows]
+        doubt = nn.functional.binary_cross_entropy_with_logits(
+            out.conf_raw.squeeze(-1), self.right[rows]
+        )
+        total: Tensor = doubt + pinball.sum() / self.known[rows].sum().clamp(min=1)
+        return total
