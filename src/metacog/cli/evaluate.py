@@ -42,6 +42,9 @@ def evaluate(
     plans: Annotated[
         int, typer.Option(min=0, help="Questions on which every plan is forced; 0 forces none.")
     ] = 300,
+    trials: Annotated[
+        int, typer.Option(min=0, help="Questions with trial answers and votes; 0 makes none.")
+    ] = 200,
     frozen: Annotated[
         str | None, typer.Option(help="Model with a frozen base and a layer without gate, for P2.")
     ] = None,
@@ -74,7 +77,7 @@ def evaluate(
         from metacog.cli.proof import ProofSize, prove_all
         from metacog.eval.proof.table import lines
 
-        wanted = ProofSize(fit=fit, test=readings, plans=plans)
+        wanted = ProofSize(fit=fit, test=readings, plans=plans, trials=trials)
         frozen_model = None if frozen is None else load_model(frozen)
         table = prove_all(loaded, other, frozen_model, found, summary, size, wanted)
         summary |= table

@@ -18,6 +18,7 @@ from metacog.eval.proof.quarter import p4, quarter_arms, quarter_caps
 from metacog.eval.proof.row import Json, Row, missing
 from metacog.eval.proof.savings import AFTER_TRAINING, LAYER_ONLY, p3, p5, p6, p10, p11, saving
 from metacog.eval.proof.specialisation import p13
+from metacog.eval.proof.stopping import decoded_rules, stopping_rules
 from metacog.eval.proof.table import p8, table
 from metacog.eval.proof.view import view_of
 from metacog.eval.protocol import Measurement
@@ -38,6 +39,8 @@ class ProofSize:
     """Test questions of P4, P7, P8, P12 and P13."""
     plans: int = 300
     """Test questions on which every plan is forced."""
+    trials: int = 200
+    """Test questions that are answered from every line end, and by vote."""
 
 
 def prove_all(
@@ -114,6 +117,14 @@ def prove(
     fit = _evidence(model, Split.LAYER_TRAIN, proof.fit, size, size.seeds[:1], tell)
     tell(f"replies to {proof.test} test questions")
     test = _evidence(model, size.split, proof.test, size, size.seeds, tell)
+    rules = stopping_rules(fit, test, summary["think_tokens_mean"])
+    if proof.trials:
+        tell("P3: trial answers and votes")
+        before = draw_questions(Split.CALIBRATION, proof.trials, families=size.families)
+        asked = draw_questions(size.split, proof.trials, families=size.families)
+        think, spend = summary["think_tokens_mean"], summary["spend_mean"]
+        rules |= decoded_rules(bare, before, asked, think=think, spend=spend)
+    rows["P3"] = replace(rows["P3"], detail={**rows["P3"].detail, "stopping_rules": rules})
     return table(rows | _readings(model, fit, test, summary, size, proof, tell))
 
 

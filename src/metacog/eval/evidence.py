@@ -42,6 +42,10 @@ class Evidence:
     """Id of the question, as text."""
     text: ndarray
     """The question."""
+    prompt: ndarray
+    """Ids of the rendered prompt, a tuple a row."""
+    think: ndarray
+    """Ids of THINK, a tuple a row."""
     seed: Int[ndarray, " rows"]
     family: Int[ndarray, " rows"]
     """Place among `FAMILIES`."""
@@ -192,6 +196,8 @@ def _rows(model: MetacogModel, rollouts: Sequence[Rollout], seed: int) -> Eviden
     return Evidence(
         question=np.array([q.id for q in questions]),
         text=np.array([q.text for q in questions], dtype=object),
+        prompt=_tuples([trace.prompt for trace in traces]),
+        think=_tuples(thinks),
         seed=np.full(len(rollouts), seed),
         family=np.array([_FAMILIES.index(q.family) for q in questions]),
         level=np.array([q.level for q in questions]),
@@ -236,6 +242,13 @@ def _after(think: Sequence[int], ids: frozenset[int], width: int) -> Bool[ndarra
 
 def _means(columns: Sequence[torch.Tensor]) -> Float[ndarray, " rows"]:
     return np.array([float(column.mean()) if len(column) else math.nan for column in columns])
+
+
+def _tuples(found: Sequence[tuple[int, ...]]) -> ndarray:
+    """Return tuples of different lengths as one column."""
+    column = np.empty(len(found), dtype=object)
+    column[:] = found
+    return column
 
 
 def _widened(table: Float[ndarray, "rows tokens"], width: int) -> Float[ndarray, "rows wider"]:

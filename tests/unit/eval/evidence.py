@@ -15,6 +15,8 @@ def replies(naturals, **columns) -> Evidence:
     found = Evidence(
         question=np.array([f"q{i}" for i in range(n)]),
         text=np.array([f"What is {i} + 1?" for i in range(n)], dtype=object),
+        prompt=np.array([None] * n),
+        think=np.array([None] * n),
         seed=np.zeros(n, dtype=int),
         family=np.zeros(n, dtype=int),
         level=np.zeros(n, dtype=int),
