@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from metacog.cli.measure import Size, bare_of, measure
 from metacog.data.tasks.drawing import draw_questions
 from metacog.data.tasks.splits import Split
-from metacog.eval.arms import UNCAPPED
+from metacog.eval import metrics
+from metacog.eval.arms import GATED_ARM, UNCAPPED
+from metacog.eval.baselines.random_gate import random_gate
 from metacog.eval.contrasts import Resampling
 from metacog.eval.evidence import Evidence, collect_evidence
 from metacog.eval.proof.aggregation import p12
@@ -109,7 +111,7 @@ def prove(
         "P5": p5(summary),
         "P6": p6(summary),
         "P10": p10(summary),
-        "P11": p11(summary),
+        "P11": p11(summary, _gates(model, size, proof, tell)),
     }
     tell("P4: caps of a quarter")
     rows["P4"] = _quarter(model, bare, found, size, proof)
@@ -167,6 +169,23 @@ def _evidence(
         tell(f"{done} of {n * len(seeds)} replies")
 
     return collect_evidence(model, questions, seeds, progress=count)
+
+
+def _gates(model: MetacogModel, size: Size, proof: ProofSize, tell: Tell) -> dict[str, Json]:
+    """Return what a random gate of equal norm does without a budget; nothing without a gate."""
+    if model.gate is None:
+        return {}
+    tell("P11: a random gate of equal norm")
+    questions = draw_questions(size.split, proof.test, families=size.families)
+    drawn = replace(model, gate=random_gate(model.gate))
+    needs = {(question.id, seed): None for question in questions for seed in size.seeds}
+    rows = Runner(setup_of(drawn), questions, size.seeds).run(GATED_ARM, needs)
+    return {
+        "random_gate": {
+            "accuracy": metrics.mean(row.correct for row in rows),
+            "spend": metrics.mean(row.spend for row in rows),
+        }
+    }
 
 
 def _quarter(

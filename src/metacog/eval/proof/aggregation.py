@@ -9,11 +9,12 @@ from numpy import ndarray
 
 from metacog.eval.baselines.aggregators import AGGREGATORS, opinion_after_training
 from metacog.eval.evidence import Evidence
-from metacog.eval.proof.row import Json, Row, interval
+from metacog.eval.proof.row import Json, Row, interval, missing
 from metacog.model.scale import BudgetScale
 from metacog.model.shape import LayerShape
 
 TRAINING_SEEDS = (0, 1, 2)
+GATE = "attention below none of last layer, mean, scalar mix (Brier, pinball)"
 
 
 def p12(
@@ -28,6 +29,8 @@ def p12(
 
     Losses are means over training seeds; a difference above 0 speaks for attention.
     """
+    if np.isnan(test.need).all() or np.isnan(fit.need).all():
+        return missing(GATE, "no reply has a need")
     losses = {
         name: _losses(name, fit, test, shape, quantile, training_seeds) for name in AGGREGATORS
     }
@@ -45,7 +48,7 @@ def p12(
         value=float(worst),
         n=len(set(questions.tolist())),
         seeds=tuple(sorted(set(test.seed.tolist()))),
-        gate="attention below none of last layer, mean, scalar mix (Brier, pinball)",
+        gate=GATE,
         met=all(end >= 0 for end in ends),
         bound=float(min(ends)),
         detail={

@@ -11,10 +11,16 @@ from metacog.data.tasks.families import FAMILIES
 from metacog.eval import metrics
 from metacog.eval.baselines.registry import BUDGETS
 from metacog.eval.evidence import Evidence
-from metacog.eval.proof.row import Row, all_met, at_least, interval
+from metacog.eval.proof.row import Row, all_met, at_least, interval, missing
 from metacog.eval.proof.view import LayerView
 
 OVERALL, WITHIN, LESS_ERROR = 0.6, 0.4, 0.10
+FEWEST = 20
+"""Needs without which nothing is said."""
+GATE = (
+    f"Spearman >= {OVERALL}; median within family >= {WITHIN}; MAE {LESS_ERROR:.0%} below ridge and "
+    "gradient boosting"
+)
 _NAMES = tuple(FAMILIES)
 
 
@@ -25,6 +31,8 @@ def p7(fit: Evidence, test: Evidence, said: LayerView, said_of_fit: LayerView) -
     never falls, fitted by absolute error to the same replies as the baselines.
     """
     known = ~np.isnan(test.need)
+    if known.sum() < FEWEST or (~np.isnan(fit.need)).sum() < FEWEST:
+        return missing(GATE, f"fewer than {FEWEST} replies have a need")
     replies, need = test.at(known), test.need[known]
     budget = said.budget[known]
     families = [_NAMES[index] for index in replies.family]
@@ -42,8 +50,7 @@ def p7(fit: Evidence, test: Evidence, said: LayerView, said_of_fit: LayerView) -
         ),
         n=len(set(questions)),
         seeds=tuple(sorted(set(replies.seed.tolist()))),
-        gate=f"Spearman >= {OVERALL}; median within family >= {WITHIN}; MAE {LESS_ERROR:.0%} below "
-        "ridge and gradient boosting",
+        gate=GATE,
         met=all_met(
             at_least(value, OVERALL), at_least(within.median, WITHIN), at_least(less, LESS_ERROR)
         ),

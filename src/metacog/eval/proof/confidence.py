@@ -39,7 +39,11 @@ def p9(confidence: Json, test: Evidence, said: LayerView) -> Row:
         said: What the layer says of them.
     """
     known = ~np.isnan(test.need)
-    covered = None if said.covering is None else said.covering[known] >= test.need[known]
+    covered = (
+        said.covering[known] >= test.need[known]
+        if said.covering is not None and known.any()
+        else None
+    )
     share = None if covered is None else float(covered.mean())
     ece, skill, n = confidence["ece"], confidence["brier_skill"], confidence["n"]
     honest = None if ece is None else ece <= MOST_ECE and n >= ENOUGH

@@ -8,7 +8,9 @@ from metacog.eval.proof.row import Json, Row, all_met, at_least, missing
 
 AFTER_TRAINING, LAYER_ONLY = (0.40, 0.15), (0.25, 0.10)
 """Least saving against no budget, and against the cheapest constant cap."""
-QUARTER, ESCAPES, LOST, CAPS = 1.5, 0.03, -0.01, 10_000
+ESCAPES, LOST, CAPS = 0.03, -0.01, 10_000
+PEERS = ("off", "random_gate", "ia3", "lora")
+"""What the gate is held against; (IA)^3 and LoRA of equal size, trained on the same rows and steps."""
 
 
 def saving(summary: Mapping[str, Any], gates: tuple[float, float]) -> Row:
@@ -142,8 +144,11 @@ def p11(summary: Mapping[str, Any], peers: Mapping[str, Json] | None = None) -> 
         ci95=_pair(own["saving"]["ci95"]),
         **_size(summary),
         gate=gate,
-        met=None if all(wins) and not peers else all(wins),
-        detail={"against": gains, "peers": sorted(peers or {})},
+        met=all_met(*wins, *(None for name in PEERS if name not in gains)),
+        detail={
+            "against": gains,
+            "not_measured": [name for name in PEERS if name not in gains],
+        },
     )
 
 

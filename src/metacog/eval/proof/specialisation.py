@@ -42,8 +42,8 @@ def p13(test: Evidence, said: LayerView, plans: PlanReplies | None) -> Row:
     expert = permutation_test(domains, lambda labels: gain_of_best_expert(losses, labels))
     worst = max(alpha["p"], expert["p"])
     causal = None if plans is None else plan_causality(plans)
-    above = None if causal is None else causal["above_best_single"]["ci95"][0] > 0
-    acts = None if causal is None else causal["interaction"]["p"] < LEVEL
+    above = None if causal is None else bool(causal["above_best_single"]["ci95"][0] > 0)
+    acts = None if causal is None else bool(causal["interaction"]["p"] < LEVEL)
     return Row(
         value=worst,
         n=len(set(test.question.tolist())),
@@ -106,6 +106,7 @@ def plan_causality(plans: PlanReplies) -> Json:
 
     everyone = np.arange(len(right))
     found = interval(plans.question.tolist(), above)
+    assert found is not None, "plans were forced on one question or more"
     return {
         "matrix": {
             family: {
@@ -120,7 +121,7 @@ def plan_causality(plans: PlanReplies) -> Json:
         "interaction": permutation_test(
             plans.family, lambda labels: spread_between(centred, labels)
         ),
-        "above_best_single": {"mean": above(everyone), "ci95": list(found or (np.nan, np.nan))},
+        "above_best_single": {"mean": above(everyone), "ci95": list(found)},
         "n": len(right),
     }
 

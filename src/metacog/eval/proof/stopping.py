@@ -60,7 +60,7 @@ def decoded_rules(
     think: float,
     spend: float,
 ) -> dict[str, Json]:
-    """Return what trial answers and votes reach: rules that decode, so on few questions.
+    """Return what rules reach on the bare base: trial answers and votes, which decode, among them.
 
     Args:
         bare: The base as a user has it, without layer and gate.
@@ -73,7 +73,11 @@ def decoded_rules(
     threshold = deer.threshold_for(before, deer.trial_answers(bare, before), think)
     trials = deer.trial_answers(bare, replies)
     voted = self_consistency.run(bare, test, self_consistency.cap_for(before, spend))
+    sure = entropy_threshold.threshold_for(before, think)
     return {
+        "bare_own_stopping": _reached(replies, own_stopping.stop(replies)),
+        "bare_first_check": _reached(replies, first_check.stop(replies)),
+        "bare_entropy_threshold": _reached(replies, entropy_threshold.stop(replies, sure)),
         "trial_answers": {
             **_reached(replies, deer.stop(replies, trials, threshold)),
             "trial_tokens": float(trials.tokens.mean()),
