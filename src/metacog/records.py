@@ -132,6 +132,22 @@ class PerLayerReading:
 
 
 @dataclass(frozen=True)
+class CalibrationReport:
+    """Which calibration a reading went through, once, and what it promises."""
+
+    sha256: str
+    """Of the calibration's file."""
+    confidence: str | None
+    """The map of confidence, such as `isotonic`; this and what follows None where nobody fitted it."""
+    questions: int | None
+    """How many it was fitted to."""
+    coverage: float | None
+    """Share of needs that the covering scale covers."""
+    risk: float | None
+    """Probability, at most, of losing an answer that is right uncapped."""
+
+
+@dataclass(frozen=True)
 class Reading:
     """What the layer says at the end of the prompt, after calibration."""
 
@@ -146,6 +162,8 @@ class Reading:
     """The aggregator's weight of each block, first block first."""
     per_layer: tuple[PerLayerReading, ...] = ()
     """Empty when telemetry is off."""
+    calibration: CalibrationReport | None = None
+    """What made the numbers above of raw ones."""
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from metacog.cli.options import BaseName, LayerPath, ModelName
+
+if TYPE_CHECKING:
+    from metacog.data.tasks.splits import Split
 
 
 def evaluate(
@@ -27,10 +30,31 @@ def evaluate(
         str, typer.Option(help="Budgets to run: auto,none,16,32,64; auto and none always are.")
     ] = "",
     rows: Annotated[Path | None, typer.Option(help="File for a JSON line for every reply.")] = None,
+    proof: Annotated[
+        bool, typer.Option(help="Measure what the P table holds beside the arms.")
+    ] = True,
+    readings: Annotated[
+        int, typer.Option(min=10, help="Questions of the rows on what the layer knows.")
+    ] = 1000,
+    fit: Annotated[
+        int, typer.Option(min=100, help="Layer-train questions that their baselines are fitted to.")
+    ] = 4000,
+    plans: Annotated[
+        int, typer.Option(min=0, help="Questions on which every plan is forced; 0 forces none.")
+    ] = 300,
+    trials: Annotated[
+        int, typer.Option(min=0, help="Questions with trial answers and votes; 0 makes none.")
+    ] = 200,
+    frozen: Annotated[
+        str | None, typer.Option(help="Model with a frozen base and a layer without gate, for P2.")
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="test, or validation while something is being chosen.")
+    ] = "test",
     report: Annotated[Path | None, typer.Option(help="Directory for a page with plots.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Measure a model with its layer against constant, label and permuted budgets."""
+    """Measure a model with its layer against all it is compared with: arms and the P table."""
     caps = parse_caps(budgets)
     from metacog.cli.curve import print_curve
     from metacog.cli.measure import Size, measure
@@ -44,10 +68,21 @@ def evaluate(
         matching=matching,
         seeds=tuple(seeds or (0, 1, 2)),
         families=tuple(tasks or FAMILIES),
+        split=parse_split(split),
     )
     loaded = load_model(model, layer=layer, base_path=base)
     other = None if against is None else load_model(against)
     found, summary = measure(loaded, size, caps=caps, against=other)
+    if proof:
+        from metacog.cli.proof import ProofSize, prove_all
+        from metacog.eval.proof.table import lines
+
+        wanted = ProofSize(fit=fit, test=readings, plans=plans, trials=trials)
+        frozen_model = None if frozen is None else load_model(frozen)
+        table = prove_all(loaded, other, frozen_model, found, summary, size, wanted)
+        summary |= table
+        if not as_json:
+            typer.echo("\n".join(lines(table)))
     if rows is not None:
         write_rows(rows, found.rows)
     if report is not None:
@@ -57,6 +92,20 @@ def evaluate(
         typer.echo(json.dumps(summary, indent=2, allow_nan=False))
     else:
         print_curve(summary)
+
+
+def parse_split(text: str) -> "Split":
+    """Return the split of a name.
+
+    Raises:
+        InputError: If it is neither test nor validation: the others have been trained on or fitted to.
+    """
+    from metacog.data.tasks.splits import Split
+    from metacog.errors import InputError
+
+    if text not in {Split.TEST, Split.VALIDATION}:
+        raise InputError(f"Wanted --split test or validation, got {text!r}.")
+    return Split(text)
 
 
 def parse_caps(text: str) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from metacog import __version__
-from metacog.cli import bench, config, demo, doctor, evaluate, generate, observe, train
+from metacog.cli import bench, calibrate, config, demo, doctor, evaluate, generate, observe, train
 from metacog.errors import EXIT_STOPPED, MetacogError
 
 
@@ -53,6 +53,7 @@ app = typer.Typer(
 # Every verb, in the order of the help text. A verb's module imports torch inside its function.
 app.command(name="train")(train.train)
 app.command(name="eval")(evaluate.evaluate)
+app.command(name="calibrate")(calibrate.calibrate)
 app.command(name="generate")(generate.generate)
 app.command(name="observe")(observe.observe)
 app.add_typer(config.app, name="config")

@@ -29,12 +29,14 @@ class Size:
     """How much is measured."""
 
     n: int = 1000
-    """Test questions."""
+    """Questions."""
     matching: int = 1000
     """Calibration questions on which baselines are matched; validation chose the thresholds."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Sampling seeds."""
     families: tuple[str, ...] = tuple(FAMILIES)
+    split: Split = Split.TEST
+    """Whose questions are measured on; anything but test is for choices."""
 
     def __post_init__(self) -> None:
         if self.matching < len(self.families):
@@ -76,25 +78,26 @@ def measure(
         gated=model.gate is not None or against is not None,
     )
     meter = ProgressMeter(total, _teller())
-    setup = setup_of(model)
-    bare = _bare_setup(model, against)
+    setup, without = setup_of(model), bare_of(model, against)
+    bare = None if without is None else setup_of(without)
     calibration, test = (
         _runners(draw_questions(split, count, families=size.families), size, meter, setup, bare)
-        for split, count in ((Split.CALIBRATION, size.matching), (Split.TEST, size.n))
+        for split, count in ((Split.CALIBRATION, size.matching), (size.split, size.n))
     )
     found = measure_on_test(test, fix_baselines(calibration), caps=caps)
     summary = summarise_measurement(found)
     summary["base_sha256"] = model.base.digest
     summary["against_sha256"] = (against or model).base.digest
     summary["sampling"] = vars(setup.sampling)
+    summary["split"] = size.split.value
     return found, summary
 
 
-def _bare_setup(model: MetacogModel, against: MetacogModel | None) -> Setup | None:
-    """Return how the bare base is evaluated; None where it is the model itself."""
+def bare_of(model: MetacogModel, against: MetacogModel | None) -> MetacogModel | None:
+    """Return what a user would have instead of a model; None where it is the model itself."""
     if against is not None:
-        return setup_of(MetacogModel(against.base, decoding=model.decoding))
-    return None if model.gate is None else setup_of(replace(model, gate=None))
+        return MetacogModel(against.base, decoding=model.decoding)
+    return None if model.gate is None else replace(model, gate=None)
 
 
 def _runners(

@@ -12,7 +12,7 @@ from rich.text import Text
 from metacog.decode.engine import Engine
 from metacog.decode.settings import engine_settings, request_for
 from metacog.model.bundle import MetacogModel
-from metacog.records import BudgetReport, Generation, Reading, Segment, Step
+from metacog.records import BudgetReport, CalibrationReport, Generation, Reading, Segment, Step
 from metacog.text.render import render
 
 Events = Iterator[Step | Generation]
@@ -95,7 +95,7 @@ def _reading(reading: Reading) -> Group:
     head = Text(
         f"plan        {reading.chosen_plan}  ({plans})\n"
         f"budget      {reading.budget} tokens\n"
-        f"confidence  {reading.confidence:.0%}"
+        f"confidence  {reading.confidence:.0%}{_made_by(reading.calibration)}"
     )
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("block", "weight", "plan", "budget", "confidence"):
@@ -112,6 +112,13 @@ def _reading(reading: Reading) -> Group:
             f"{layer.confidence:.0%}",
         )
     return Group(head, table)
+
+
+def _made_by(report: CalibrationReport | None) -> str:
+    if report is None or report.confidence is None:
+        return "  (not calibrated)"
+    kept = "" if report.risk is None else f", risk {report.risk:.1%}"
+    return f"  ({report.confidence}, {report.questions} questions{kept}, {report.sha256[:8]})"
 
 
 def _spending(budget: BudgetReport) -> Text:

@@ -182,7 +182,14 @@ def _groups(lengths: Sequence[int]) -> Iterator[list[int]]:
         yield group
 
 
-def _values(model: MetacogModel, traces: Sequence[Trace], temperature: float) -> list[PrefixValues]:
+def read_packed(
+    model: MetacogModel, traces: Sequence[Trace]
+) -> tuple[PackedTraces, Float[Tensor, "batch seq hidden"], Taps]:
+    """Run traces with their branches through the base, with the gate on where the model has one.
+
+    Returns:
+        How they were laid out, the last hidden states, and every block's.
+    """
     base = model.base
     packed = pack(traces, base.tags.think_close, base.pad_id)
     gamma = _gamma(model, traces)
@@ -191,6 +198,12 @@ def _values(model: MetacogModel, traces: Sequence[Trace], temperature: float) ->
             stack.enter_context(gate_in(base, model.gate)).set(gamma, packed.thinking)
         tapped = stack.enter_context(taps(base.blocks))
         hidden = base.hidden_states(packed.ids, mask=packed.mask, positions=packed.positions)
+    return packed, hidden, tapped
+
+
+def _values(model: MetacogModel, traces: Sequence[Trace], temperature: float) -> list[PrefixValues]:
+    packed, hidden, tapped = read_packed(model, traces)
+    base = model.base
     return [
         _values_of(base, trace, row, packed, hidden[row], tapped, temperature)
         for row, trace in enumerate(traces)

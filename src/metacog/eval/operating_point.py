@@ -5,6 +5,7 @@ at the first re-reading that closes it, or at its cap, and the probability of a 
 was measured exactly. So every combination of thresholds is tried on the same traces.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -62,6 +63,8 @@ class Thresholds:
     """THINK closes where gain is below and the answer likely right."""
     hopeless: float
     """THINK closes where gain is below and the answer likely wrong."""
+    clip: tuple[float, float] = (1.0, math.inf)
+    """Smallest and largest budget, in tokens."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,19 @@ class OperatingPoint:
 
 def outcome(points: TracePoints, thresholds: Thresholds) -> tuple[float, float]:
     """Return mean accuracy and THINK tokens under a policy of thresholds."""
+    stop = stops(points, thresholds)
+    return float(right_at(points, stop).mean()), float(stop.mean())
+
+
+def budgets(points: TracePoints, thresholds: Thresholds) -> Float[ndarray, " traces"]:
+    """Return the caps that are enforced at the start of THINK, in whole tokens."""
+    scaled = points.budget * thresholds.budget_scale + thresholds.budget_offset
+    capped: Float[ndarray, " traces"] = np.maximum(1.0, np.round(scaled.clip(*thresholds.clip)))
+    return capped
+
+
+def stops(points: TracePoints, thresholds: Thresholds) -> Float[ndarray, " traces"]:
+    """Return the THINK tokens after which each trace closes under a policy of thresholds."""
     most = np.where(points.ready >= LIKELY, thresholds.confident, thresholds.hopeless)
     rereads = points.reread & points.valid
     closes = rereads & (points.gain < most)
@@ -85,11 +101,9 @@ def outcome(points: TracePoints, thresholds: Thresholds) -> tuple[float, float]:
     # A lowered cap lies at or behind its point, so points behind the smallest cap change nothing.
     caps = points.used + np.ceil(points.needed * thresholds.needed_scale)
     lowered_at = np.where(rereads, caps, np.inf).min(axis=1)
-    budget = np.maximum(
-        1.0, np.round(points.budget * thresholds.budget_scale + thresholds.budget_offset)
-    )
-    stop = np.minimum.reduce([closed_at, lowered_at, budget, points.natural])
-    return float(_right_at(points, stop).mean()), float(stop.mean())
+    ends = [closed_at, lowered_at, budgets(points, thresholds), points.natural]
+    stop: Float[ndarray, " traces"] = np.minimum.reduce(ends)
+    return stop
 
 
 def choose_operating_point(
@@ -106,7 +120,7 @@ def choose_operating_point(
             traces; by default that of the traces uncapped.
     """
     natural = points.natural
-    uncapped = float(_right_at(points, natural).mean()) if reference is None else reference
+    uncapped = float(right_at(points, natural).mean()) if reference is None else reference
     tried = [(*outcome(points, thresholds), thresholds) for thresholds in candidates()]
     good = [(tokens, -right, t) for right, tokens, t in tried if right >= uncapped - margin]
     tokens, accuracy, best = (
@@ -127,6 +141,6 @@ def candidates(
     return [Thresholds(*values) for values in grid]
 
 
-def _right_at(points: TracePoints, stop: Float[ndarray, " traces"]) -> Float[ndarray, " traces"]:
+def right_at(points: TracePoints, stop: Float[ndarray, " traces"]) -> Float[ndarray, " traces"]:
     """Return the probability of a right answer after the whole tokens at or before a stop."""
     return points.right[np.arange(len(stop)), stop.astype(np.int64)]

@@ -12,13 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from torch import Tensor, nn
 
 from metacog.errors import CalibrationError
+from metacog.model.fitted import FittedTo, Knots, moved
 from metacog.model.metacog import MetacogLayer
 from metacog.model.outputs import LayerOutput, RereadOutput
 from metacog.model.shape import faults_of
+from metacog.records import CalibrationReport
 from metacog.telemetry.files import write_text
 
 CALIBRATION_NAME = "calibration.json"
-VERSION: Final = 2
+VERSION: Final = 3
 
 LIKELY: Final = 0.5
 """Ready from which on an answer counts as likely right."""
@@ -68,7 +70,8 @@ class CalibrationBlob(BaseModel):
         plan        = softmax(plan_logits); chosen = argmax over plans with p_k >= threshold_k,
                       or over all plans where none passes
         budget      = clip(budget_scale B + budget_offset, low, high)                  [tokens]
-        confidence  = sigmoid(conf_raw / confidence_temperature + confidence_bias)
+        covering    = clip(coverage_scale B, low, high)                                [tokens]
+        confidence  = m(sigmoid(conf_raw / confidence_temperature + confidence_bias))
         needed      = needed_scale * needed                                            [tokens]
         ready       = sigmoid(ready_raw / ready_temperature + ready_bias)
         gain        = sigmoid(gain_raw / gain_temperature + gain_bias)
@@ -77,7 +80,8 @@ class CalibrationBlob(BaseModel):
 
     Temperature and bias are Platt's scaling (1999, "Probabilistic outputs for support vector
     machines", section 2.1), written as in Guo et al. 2017, "On calibration of modern neural
-    networks", section 4.2.
+    networks", section 4.2. m runs through `confidence_knots`, straight between them and level beyond
+    (isotonic regression, Zadrozny and Elkan 2002); without knots it changes nothing.
     """
 
     model_config = ConfigDict(
@@ -88,8 +92,8 @@ class CalibrationBlob(BaseModel):
         use_attribute_docstrings=True,
     )
 
-    version: Literal[2]
-    """Format of the file."""
+    version: Literal[2, 3]
+    """Format of the file; version 2 held no knots, no covering scale and no account of its making."""
 
     heads_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     """Digest of the layer's tensors; see `layer_digest`."""
@@ -111,6 +115,15 @@ class CalibrationBlob(BaseModel):
 
     confidence_bias: float
     """Added to the confidence logit after the division."""
+
+    confidence_knots: Knots = ()
+    """Pairs of a probability and what it becomes, in rising order; empty changes nothing."""
+
+    coverage_scale: Factor | None = None
+    """Factor of the predicted budget that covers need as often as `fitted` says; None if unknown."""
+
+    fitted: FittedTo | None = None
+    """What the numbers were fitted to and what they promise; None where nobody fitted them."""
 
     ready_temperature: Temperature
     """Divisor of the ready logit."""
@@ -193,7 +206,32 @@ class CalibrationBlob(BaseModel):
 
     def believe(self, conf_raw: Float[Tensor, "batch 1"]) -> Float[Tensor, " batch"]:
         """Return the probability that a raw confidence stands for."""
-        return _platt(conf_raw, self.confidence_temperature, self.confidence_bias)
+        scaled = _platt(conf_raw, self.confidence_temperature, self.confidence_bias)
+        return moved(scaled, self.confidence_knots)
+
+    def covering(self, budget: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        """Return the budgets that cover need as often as `fitted` says.
+
+        Raises:
+            CalibrationError: If no such scale was fitted.
+        """
+        if self.coverage_scale is None:
+            raise CalibrationError(
+                "Wanted a calibration with a covering scale, got one without. "
+                "Run `metacog calibrate`."
+            )
+        return (budget * self.coverage_scale).clamp(*self.budget_clip)
+
+    def report(self) -> CalibrationReport:
+        """Return what every reply says of its calibration."""
+        made = self.fitted
+        return CalibrationReport(
+            sha256=hashlib.sha256(_text_of(self).encode()).hexdigest(),
+            confidence=None if made is None else made.confidence,
+            questions=None if made is None else made.questions,
+            coverage=None if made is None else made.coverage,
+            risk=None if made is None else made.risk,
+        )
 
     def apply_to_rereading(self, raw: RereadOutput) -> CalibratedRereading:
         """Return the re-reading that acts."""
@@ -227,8 +265,7 @@ def layer_digest(layer: nn.Module) -> str:
 
 def save_calibration(path: Path, blob: CalibrationBlob) -> None:
     """Write a blob, in full or not at all; equal blobs give equal bytes."""
-    values = blob.model_dump(mode="json")
-    write_text(path, json.dumps(values, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    write_text(path, _text_of(blob))
 
 
 def load_calibration(path: Path) -> CalibrationBlob:
@@ -249,6 +286,11 @@ def load_calibration(path: Path) -> CalibrationBlob:
             f"Wanted a calibration of version {VERSION} in {path}, but {faults_of(error)}. "
             "Run `metacog calibrate` again."
         ) from error
+
+
+def _text_of(blob: CalibrationBlob) -> str:
+    values = blob.model_dump(mode="json")
+    return json.dumps(values, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
 def _platt(

@@ -32,6 +32,7 @@ class Reader:
             )
         self.layer = layer
         self.calibration = calibration
+        self._report = calibration.report()
         self.plans = tuple(plans)
 
     def read(
@@ -75,6 +76,7 @@ class Reader:
                 confidence=confidence[row],
                 alpha=tuple(alpha[row]),
                 per_layer=experts[row],
+                calibration=self._report,
             )
             for row in range(len(plan))
         )

@@ -152,7 +152,11 @@ def test_it_comes_back_from_disk_equal_and_in_equal_bytes(tmp_path, blob) -> Non
         ("confident_threshold", 1.5),
         ("hopeless_threshold", -0.5),
         ("version", 1),
-        ("version", "2"),
+        ("confidence_knots", [[0.2, 0.1]]),
+        ("confidence_knots", [[0.2, 0.5], [0.4, 0.3]]),
+        ("confidence_knots", [[0.2, 0.5], [0.2, 0.6]]),
+        ("coverage_scale", 0.0),
+        ("version", "3"),
         ("heads_sha256", "abc"),
     ],
 )

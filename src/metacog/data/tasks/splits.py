@@ -15,7 +15,7 @@ class Split(StrEnum):
     LAYER_TRAIN = "layer-train"
     """Trains the layer and the gate."""
     CALIBRATION = "calibration"
-    """Matches the baselines of a measurement, which thresholds have not seen."""
+    """Fits the calibration, and matches the baselines of a measurement."""
     VALIDATION = "validation"
     """Chooses checkpoints and operating points."""
     TEST = "test"

@@ -1,0 +1,205 @@
+"""Brings measurement, evidence and rows together: the P table of a model."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from metacog.cli.measure import Size, bare_of, measure
+from metacog.data.tasks.drawing import draw_questions
+from metacog.data.tasks.splits import Split
+from metacog.eval import metrics
+from metacog.eval.arms import GATED_ARM, UNCAPPED
+from metacog.eval.baselines.random_gate import random_gate
+from metacog.eval.contrasts import Resampling
+from metacog.eval.evidence import Evidence, collect_evidence
+from metacog.eval.proof.aggregation import p12
+from metacog.eval.proof.budgets import p7
+from metacog.eval.proof.confidence import p8a, p8b, p9
+from metacog.eval.proof.plans import run_plans
+from metacog.eval.proof.quarter import p4, quarter_arms, quarter_caps
+from metacog.eval.proof.row import Json, Row, missing
+from metacog.eval.proof.savings import AFTER_TRAINING, LAYER_ONLY, p3, p5, p6, p10, p11, saving
+from metacog.eval.proof.specialisation import p13
+from metacog.eval.proof.stopping import decoded_rules, stopping_rules
+from metacog.eval.proof.table import p8, table
+from metacog.eval.proof.view import view_of
+from metacog.eval.protocol import Measurement
+from metacog.eval.runner import Runner
+from metacog.eval.setup import setup_of
+from metacog.model.bundle import MetacogModel
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class ProofSize:
+    """How much the rows beyond a measurement's own are made of."""
+
+    fit: int = 4000
+    """Questions of the layer-train split that baselines and aggregators are fitted to."""
+    test: int = 1000
+    """Test questions of P4, P7, P8, P12 and P13."""
+    plans: int = 300
+    """Test questions on which every plan is forced."""
+    trials: int = 200
+    """Test questions that are answered from every line end, and by vote."""
+
+
+def prove_all(
+    model: MetacogModel,
+    against: MetacogModel | None,
+    frozen: MetacogModel | None,
+    found: Measurement,
+    summary: Json,
+    size: Size,
+    proof: ProofSize,
+) -> dict[str, Json]:
+    """Return the rows P1 to P13; progress goes to stderr.
+
+    Args:
+        model: With its layer.
+        against: Whose bare base is what a user would have instead; None for the model's own.
+        frozen: With a frozen base and a layer, for P2; its gate stays off. None where the model itself
+            has neither a gate nor a base of its own, and is that already.
+        found: A measurement of the model.
+        summary: Its summary.
+        size: Of the measurement, which is repeated for `frozen`.
+        proof: Of everything else.
+    """
+
+    def tell(message: str) -> None:
+        sys.stderr.write(message + "\n")
+        sys.stderr.flush()
+
+    layer_only = summary if model.gate is None and against is None else None
+    if frozen is not None:
+        tell("P2: the layer alone")
+        layer_only = measure(replace(frozen, gate=None), size)[1]
+    bare = bare_of(model, against) or model
+    return prove(model, bare, found, summary, size, proof, layer_only=layer_only, tell=tell)
+
+
+def prove(
+    model: MetacogModel,
+    bare: MetacogModel,
+    found: Measurement,
+    summary: Json,
+    size: Size,
+    proof: ProofSize,
+    *,
+    layer_only: Json | None = None,
+    tell: Tell,
+) -> dict[str, Json]:
+    """Return the rows P1 to P13.
+
+    Args:
+        model: With its layer.
+        bare: What a user would have instead.
+        found: A measurement of the model.
+        summary: Its summary.
+        size: Of the measurement: families and sampling seeds.
+        proof: Of everything else.
+        layer_only: The summary of a frozen base with its layer and no gate, for P2.
+        tell: Told what is being done.
+    """
+    rows: dict[str, Row] = {
+        "P1": saving(summary, AFTER_TRAINING),
+        "P2": missing("a frozen base with its layer alone", "name one with --frozen")
+        if layer_only is None
+        else saving(layer_only, LAYER_ONLY),
+        "P3": p3(summary),
+        "P5": p5(summary),
+        "P6": p6(summary),
+        "P10": p10(summary),
+        "P11": p11(summary, _gates(model, size, proof, tell)),
+    }
+    tell("P4: caps of a quarter")
+    rows["P4"] = _quarter(model, bare, found, size, proof)
+    tell(f"replies to {proof.fit} questions that baselines are fitted to")
+    fit = _evidence(model, Split.LAYER_TRAIN, proof.fit, size, size.seeds[:1], tell)
+    tell(f"replies to {proof.test} test questions")
+    test = _evidence(model, size.split, proof.test, size, size.seeds, tell)
+    rules = stopping_rules(fit, test, summary["think_tokens_mean"])
+    if proof.trials:
+        tell("P3: trial answers and votes")
+        before = draw_questions(Split.CALIBRATION, proof.trials, families=size.families)
+        asked = draw_questions(size.split, proof.trials, families=size.families)
+        think, spend = summary["think_tokens_mean"], summary["spend_mean"]
+        rules |= decoded_rules(bare, before, asked, think=think, spend=spend)
+    rows["P3"] = replace(rows["P3"], detail={**rows["P3"].detail, "stopping_rules": rules})
+    return table(rows | _readings(model, fit, test, summary, size, proof, tell))
+
+
+def _readings(
+    model: MetacogModel,
+    fit: Evidence,
+    test: Evidence,
+    summary: Json,
+    size: Size,
+    proof: ProofSize,
+    tell: Tell,
+) -> dict[str, Row]:
+    """Return the rows that are made of uncapped replies."""
+    assert model.reader is not None
+    said = view_of(model, test)
+    tell("P7 to P9: baselines of budget and confidence")
+    found = {
+        "P7": p7(fit, test, said, view_of(model, fit)),
+        "P8": p8(p8a(fit, test, said), p8b(fit, test, said)),
+        "P9": p9(summary["confidence"], test, said),
+    }
+    tell("P12: aggregators trained side by side")
+    quantile, shape = model.decoding.budget.quantile, model.reader.layer.shape
+    found["P12"] = p12(fit, test, shape, quantile=quantile)
+    tell("P13: every plan on the same questions")
+    asked = draw_questions(size.split, proof.plans, families=size.families) if proof.plans else []
+    found["P13"] = p13(test, said, run_plans(model, asked) if asked else None)
+    return found
+
+
+def _evidence(
+    model: MetacogModel, split: Split, n: int, size: Size, seeds: tuple[int, ...], tell: Tell
+) -> Evidence:
+    questions = draw_questions(split, n, families=size.families)
+    done = 0
+
+    def count(made: int) -> None:
+        nonlocal done
+        done += made
+        tell(f"{done} of {n * len(seeds)} replies")
+
+    return collect_evidence(model, questions, seeds, progress=count)
+
+
+def _gates(model: MetacogModel, size: Size, proof: ProofSize, tell: Tell) -> dict[str, Json]:
+    """Return what a random gate of equal norm does without a budget; nothing without a gate."""
+    if model.gate is None:
+        return {}
+    tell("P11: a random gate of equal norm")
+    questions = draw_questions(size.split, proof.test, families=size.families)
+    drawn = replace(model, gate=random_gate(model.gate))
+    needs = {(question.id, seed): None for question in questions for seed in size.seeds}
+    rows = Runner(setup_of(drawn), questions, size.seeds).run(GATED_ARM, needs)
+    return {
+        "random_gate": {
+            "accuracy": metrics.mean(row.correct for row in rows),
+            "spend": metrics.mean(row.spend for row in rows),
+        }
+    }
+
+
+def _quarter(
+    model: MetacogModel, bare: MetacogModel, found: Measurement, size: Size, proof: ProofSize
+) -> Row:
+    uncapped = [row for row in found.rows if row.arm == UNCAPPED]
+    own_arm, bare_arm = quarter_arms(quarter_caps(uncapped))
+    questions = draw_questions(size.split, proof.test, families=size.families)
+    budget = model.decoding.budget
+    landing = budget.landing.model_copy(update={"enabled": True})
+    how = model.decoding.model_copy(
+        update={"budget": budget.model_copy(update={"landing": landing})}
+    )
+    needs = {(question.id, seed): None for question in questions for seed in size.seeds}
+    own = Runner(setup_of(replace(model, decoding=how)), questions, size.seeds).run(own_arm, needs)
+    other = Runner(setup_of(bare), questions, size.seeds).run(bare_arm, needs)
+    return p4(own, other, Resampling())

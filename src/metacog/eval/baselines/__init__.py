@@ -1,0 +1,1 @@
+"""What someone would use instead of the layer: one file each, and a registry of all of them."""
