@@ -23,8 +23,7 @@ from mapie.risk_control.methods import compute_hoeffding_bentkus_p_value
 from numpy import ndarray
 
 from metacog.eval.operating_point import (
-    CONFIDENT,
-    HOPELESS,
+    GAINS,
     NEEDED_SCALES,
     Thresholds,
     TracePoints,
@@ -59,12 +58,12 @@ class Controlled:
 
 def never_acting(fixed: Thresholds) -> Thresholds:
     """Return thresholds under which re-readings change nothing."""
-    return replace(fixed, confident=1.0, hopeless=0.0, needed_scale=1e6)
+    return replace(fixed, confident=0.0, hopeless=0.0, needed_scale=1e6)
 
 
 def candidates_around(fixed: Thresholds) -> list[Thresholds]:
     """Return every combination of re-reading thresholds, the budget as it is fixed."""
-    grid = product(CONFIDENT, HOPELESS, NEEDED_SCALES)
+    grid = product(GAINS, GAINS, NEEDED_SCALES)
     return [replace(fixed, confident=c, hopeless=h, needed_scale=n) for c, h, n in grid]
 
 

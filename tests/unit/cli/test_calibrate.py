@@ -67,7 +67,7 @@ def test_the_covering_budget_is_enforced_where_that_is_asked_for(tiny_model, fit
 def test_a_risk_that_cannot_be_kept_turns_revisions_off(tiny_model, fitted) -> None:
     features, _, _ = fitted
     strict, account = fit_blob(tiny_model, features, Wanted(seed=0, risk=0.001))
-    assert (strict.confident_threshold, strict.hopeless_threshold) == (1.0, 0.0)
+    assert (strict.confident_threshold, strict.hopeless_threshold) == (0.0, 0.0)
     assert strict.fitted.risk is None
     assert account["loss_where_tested"] is None
     loose, account = fit_blob(tiny_model, features, Wanted(seed=0, risk=0.3))

@@ -13,7 +13,7 @@ from metacog.eval.risk import PolicyTable, candidates_around, control_risk, halv
 from metacog.model.bundle import load_model
 from metacog.train.rollouts import collect_features
 
-FIXED = Thresholds(1.0, 0.0, 1e6, 1.0, 0.0)
+FIXED = Thresholds(1.0, 0.0, 1e6, 0.0, 0.0)
 RISKS = np.array([0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08])
 
 
@@ -56,7 +56,7 @@ def test_losses_are_of_right_answers_alone() -> None:
         right=right,
         needed=np.full((2, 2), 50.0),
         ready=np.full((2, 2), 0.7),
-        hope=np.ones((2, 2)),
+        gain=np.full((2, 2), 0.2),
         budget=np.full(2, 100.0),
     )
     table = policy_table(points, [FIXED, replace(FIXED, confident=0.5)])
@@ -67,7 +67,7 @@ def test_losses_are_of_right_answers_alone() -> None:
 def test_candidates_leave_the_budget_as_it_is() -> None:
     fixed = replace(FIXED, budget_scale=1.7, budget_offset=9.0, clip=(2.0, 90.0))
     for candidate in candidates_around(fixed):
-        kept = replace(candidate, confident=1.0, hopeless=0.0, needed_scale=1e6)
+        kept = replace(candidate, confident=0.0, hopeless=0.0, needed_scale=1e6)
         assert kept == fixed
 
 
@@ -77,7 +77,7 @@ def test_the_risk_is_kept_over_200_resplits_of_nanos_own_traces() -> None:
     questions = draw_questions(Split.CALIBRATION, 900, seed=5)
     points = trace_points(model, collect_features(model, questions, seed=5, every_token=True))
     blob = model.reader.calibration
-    fixed = Thresholds(blob.budget_scale, blob.budget_offset, 1e6, 1.0, 0.0)
+    fixed = Thresholds(blob.budget_scale, blob.budget_offset, 1e6, 0.0, 0.0)
     table = policy_table(points, candidates_around(fixed))
     kept, tokens = [], []
     for seed in range(200):

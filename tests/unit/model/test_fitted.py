@@ -63,11 +63,11 @@ def test_the_covering_budget_is_scaled_and_clipped_but_never_moved(tiny_model) -
         CalibrationBlob.identity(tiny_model.reader.layer).covering(torch.ones(1))
 
 
-def test_a_file_of_version_1_reads_as_never_fitted(tiny_model, tmp_path) -> None:
+def test_a_file_of_version_2_reads_as_never_fitted(tiny_model, tmp_path) -> None:
     path = tmp_path / "calibration.json"
     values = CalibrationBlob.identity(tiny_model.reader.layer).model_dump(mode="json")
     new = ("confidence_knots", "coverage_scale", "fitted")
-    old = {key: value for key, value in values.items() if key not in new} | {"version": 1}
+    old = {key: value for key, value in values.items() if key not in new} | {"version": 2}
     path.write_text(json.dumps(old), encoding="utf-8")
     blob = load_calibration(path)
     assert (blob.confidence_knots, blob.coverage_scale, blob.fitted) == ((), None, None)
