@@ -25,7 +25,7 @@ check: $(INSTALLED)  ## format, lint, types, import law, fast tests
 	$(PYTEST) -m "not slow and not gpu" tests/contracts tests/unit
 
 faults: $(INSTALLED)  ## kill, tear and fill the disk, then look at what is left
-	$(PYTEST) --timeout 3600 tests/faults
+	$(PYTEST) -n 2 --timeout 3600 tests/faults
 
 slow: $(INSTALLED)  ## tests that take minutes
 	$(PYTEST) --timeout 3600 -m "slow and not gpu" $(TESTS)

@@ -213,7 +213,7 @@ def test_75_max_len_rises_with_longer_rows(tiny_directory: Path, tmp_path: Path)
     )
     lengths = [values["data/max_len"] for values in ran(document, tmp_path / "run").metrics]
     assert lengths == sorted(lengths)
-    assert lengths[-1] > lengths[0]
+    assert lengths[-1] > lengths[0] >= 60
 
 
 # 7.6 Checkpoints every 1000 steps, evaluations every 100, which print what puzzles were answered.

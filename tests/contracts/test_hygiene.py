@@ -20,10 +20,10 @@ def machine_paths(content: bytes) -> list[bytes]:
 def pins() -> dict[str, str]:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = [line.split("==") for line in lines if line and not line.startswith("#")]
-    return {_normal(name): version for name, version in pinned}
+    return {normal(name): version for name, version in pinned}
 
 
-def _normal(name: str) -> str:
+def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -63,7 +63,7 @@ def test_everything_that_make_installs_is_pinned() -> None:
         project = tomllib.load(file)["project"]
     extras = project["optional-dependencies"]
     wanted = [*project["dependencies"], *extras["eval"], *extras["dev"], "setuptools"]
-    names = {_normal(re.split(r"[<>=!~\[; ]", requirement)[0]) for requirement in wanted}
+    names = {normal(re.split(r"[<>=!~\[; ]", requirement)[0]) for requirement in wanted}
     assert names - set(pins()) == set()
 
 

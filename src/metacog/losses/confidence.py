@@ -1,10 +1,13 @@
 """Teaches the confidence heads how likely a right answer is at the enforced budget."""
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from metacog.losses.report import LossReport, labelled, over_known, taught, with_experts
+
+_BINS = 10
 
 
 def confidence_loss(
@@ -28,7 +31,37 @@ def confidence_loss(
         per_layer_weight: Weight of the mean of their losses.
     """
     losses, squares = probability_terms(conf_raw, correct, known, experts, per_layer_weight)
-    return over_known(losses, known, {"metacog/confidence/brier": squares})
+    chances = conf_raw.sigmoid().squeeze(-1)
+    told = {"metacog/confidence/mean": chances, "metacog/confidence/brier": squares}
+    return over_known(losses, known, told)
+
+
+def confidence_figures(
+    chances: Float[Tensor, " rows"], right: Float[Tensor, " rows"]
+) -> dict[str, float]:
+    """Return `metacog/confidence/{ece,auroc}`: figures of many rows, which no step has.
+
+        ECE   = sum over bins of share(bin) |mean p - mean y|       ten bins of equal width
+        AUROC = P(p_i > p_j) + P(p_i = p_j) / 2                     i drawn by y, j by 1 - y
+
+    AUROC is absent where all rows are right, or all wrong.
+
+    Args:
+        chances: p, from 0 to 1.
+        right: y: 0, 1 or a share.
+    """
+    if not len(chances):
+        return {}
+    p, y = chances.detach().double(), right.double()
+    bins = (p * _BINS).long().clamp(max=_BINS - 1)
+    gaps = torch.zeros(_BINS, dtype=torch.double).index_add(0, bins, p - y)
+    found = {"metacog/confidence/ece": float(gaps.abs().sum() / len(p))}
+    positive, negative = y, 1 - y
+    if positive.sum() > 0 and negative.sum() > 0:
+        order = (p.unsqueeze(1) > p).double() + 0.5 * (p.unsqueeze(1) == p).double()
+        weighed = positive @ order @ negative / (positive.sum() * negative.sum())
+        found["metacog/confidence/auroc"] = float(weighed)
+    return found
 
 
 def probability_terms(

@@ -122,6 +122,11 @@ def _spans(think: Sequence[int], mark: TagIds) -> list[tuple[int, ...]]:
 
 def _find(ids: Sequence[int], mark: tuple[int, ...], start: int) -> int | None:
     """Return where a mark first stands in the ids at or after `start`."""
-    last = len(ids) - len(mark)
-    places = range(start, last + 1)
-    return next((at for at in places if tuple(ids[at : at + len(mark)]) == mark), None)
+    while True:
+        try:
+            at = ids.index(mark[0], start)
+        except ValueError:
+            return None
+        if tuple(ids[at : at + len(mark)]) == mark:
+            return at
+        start = at + 1

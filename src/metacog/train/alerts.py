@@ -120,6 +120,49 @@ class BudgetCollapse:
         )
 
 
+@dataclass
+class MemoryGrowth:
+    """Speaks when the process holds `factor` times the memory that it held early on, and `least` MiB more.
+
+    Early is the mean of `window` steps behind the first `window`, in which caches fill. It speaks
+    once.
+    """
+
+    window: int = 100
+    factor: float = 1.5
+    least: float = 512.0
+    _seen: int = field(default=0, init=False, repr=False)
+    _early: list[float] = field(default_factory=list, init=False, repr=False)
+    _last: deque[float] = field(init=False, repr=False)
+    _has_told: bool = field(default=False, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._last = deque(maxlen=self.window)
+
+    def look(self, metrics: Metrics) -> Alert | None:
+        """Take the step's memory, if it is known, and return what is to be told."""
+        if "perf/memory" not in metrics:
+            return None
+        self._seen += 1
+        if self._seen <= self.window:
+            return None
+        if len(self._early) < self.window:
+            self._early.append(metrics["perf/memory"])
+            return None
+        self._last.append(metrics["perf/memory"])
+        was, now = fmean(self._early), fmean(self._last)
+        grown = now > self.factor * was and now > was + self.least
+        if self._has_told or len(self._last) < self.window or not grown:
+            return None
+        self._has_told = True
+        return Alert(
+            "memory growth",
+            f"memory growth: perf/memory went from {was:.0f} to {now:.0f} MiB. The process will run "
+            "out of it. Lower data.prefetch, data.shuffle_buffer or run.objective.replay; if it goes "
+            "on growing, stop the run and go on with --resume auto.",
+        )
+
+
 def _means(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
     return fmean(first for first, _ in pairs), fmean(second for _, second in pairs)
 
@@ -135,6 +178,7 @@ def watchers_for(*, budget_min: int, budget_max: int, num_layers: int) -> tuple[
     near = budget_min + 0.01 * (budget_max - budget_min)
     found: list[Watcher] = [
         BudgetCollapse(),
+        MemoryGrowth(),
         Bound(
             "budget at its minimum",
             "metacog/budget/predicted_mean",

@@ -23,6 +23,7 @@ from metacog.train.gated import (
     read_prompts,
     reply_batch,
     reply_logits,
+    segment_tallies,
 )
 from metacog.train.loop import Counts, StepResult
 from metacog.train.optim import Group, Optimizers
@@ -158,4 +159,5 @@ class GateTraining:
             report = answer_loss(*reply_logits(self.model, batch))
             used = torch.tensor([float(reply.budget.used) for reply in replies])
             tallies = {"think_tokens_used": Tally.of(used), **gate_tallies(state, batch.thinking)}
+            tallies |= segment_tallies(replies, self.model.base)
             yield report, {**tallies, **padding_tallies(batch.valid)}

@@ -18,11 +18,13 @@ from metacog.data.collate import SegmentBatch, SegmentRow, in_segments
 from metacog.data.padding import left_padded_rows, require_left_padded
 from metacog.decode.batch import causal, left_padded_ids
 from metacog.losses.report import Tally
+from metacog.model.base import Base
 from metacog.model.bundle import MetacogModel
 from metacog.model.gate import GateState, gate_in
 from metacog.model.outputs import LayerOutput
 from metacog.model.taps import taps
 from metacog.records import CloseReason, Generation, Segment
+from metacog.text.segments import segment_metrics, split_ids
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,20 @@ def gate_tallies(state: GateState | None, thinking: Bool[Tensor, "batch seq"]) -
 def padding_tallies(valid: Bool[Tensor, "batch seq"]) -> dict[str, Tally]:
     """Return the share of a batch's rows that are padded on the left alone, by event name."""
     return {"data/left_padding_ok": Tally.of(left_padded_rows(valid).float())}
+
+
+def segment_tallies(replies: Sequence[Generation], base: Base) -> dict[str, Tally]:
+    """Return tokens and share of THINK of each kind of marked span, by event name.
+
+    A reply without such a span counts in neither; a kind that no reply has is absent.
+    """
+    found: dict[str, list[float]] = {}
+    for reply in replies:
+        parts = split_ids([step.token for step in reply.steps], base.tags)
+        for name, value in segment_metrics(parts).items():
+            if value is not None:
+                found.setdefault(name, []).append(value)
+    return {name: Tally.of(torch.tensor(values)) for name, values in found.items()}
 
 
 def reply_logits(

@@ -35,9 +35,10 @@ from metacog.train.gated import (
     read_prompts,
     reply_batch,
     reply_logits,
+    segment_tallies,
 )
 from metacog.train.given import GivenTrace, cut_at
-from metacog.train.layer_losses import layer_tallies, loss_weights, spending_tallies
+from metacog.train.layer_losses import layer_tallies, loss_weights, plan_tallies, spending_tallies
 from metacog.train.loop import Counts, StepResult
 from metacog.train.optim import Optimizers, parameter_groups
 from metacog.train.saving import save_adapted
@@ -198,6 +199,8 @@ class Imitation:
         tallies = {
             **layer_tallies(reading, self.layer.scale),
             **spending_tallies(reading.budget, kept),
+            **plan_tallies(reading, self._config.metacog.plans),
+            **segment_tallies(part.replies, self.model.base),
         }
         with gated(self.model, reading, laid_out.gated) as state:
             answer = answer_loss(*reply_logits(self.model, laid_out))

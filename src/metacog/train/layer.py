@@ -13,6 +13,7 @@ from torch import nn
 
 from metacog.config.run import RunConfig
 from metacog.losses.combine import LossName, combine, loss_values
+from metacog.losses.confidence import confidence_figures
 from metacog.model.bundle import MetacogModel
 from metacog.model.metacog import MetacogLayer
 from metacog.model.shape import LayerShape
@@ -24,6 +25,7 @@ from metacog.train.layer_losses import (
     batch_of,
     layer_tallies,
     loss_weights,
+    plan_tallies,
     point_starts,
     spending_tallies,
 )
@@ -127,6 +129,7 @@ class LayerTraining:
         tallies = {
             **layer_tallies(out, self.layer.scale),
             **spending_tallies(out.budget, self._train.natural[batch.prompts]),
+            **plan_tallies(out, self._config.metacog.plans),
         }
         yield StepResult(loss, reports, self._weights, len(batch.points), tallies)
 
@@ -138,10 +141,12 @@ class LayerTraining:
         generator = torch.Generator().manual_seed(0)
         everyone = torch.arange(len(features.need))
         batch = batch_of(features, point_starts(features), everyone, generator)
-        _, reports = self._losses.reports(features, batch)
+        out, reports = self._losses.reports(features, batch)
         values = loss_values(reports, self._weights)
         self._best.offer(values["train/loss"])
-        return {f"eval/validation/{name.removeprefix('train/')}": v for name, v in values.items()}
+        named = {f"eval/validation/{name.removeprefix('train/')}": v for name, v in values.items()}
+        chances = out.conf_raw.sigmoid().squeeze(-1)
+        return {**named, **confidence_figures(chances, features.ready[batch.caps])}
 
     def state(self) -> State:
         """Return the best weights so far: everything else follows from seed and step."""

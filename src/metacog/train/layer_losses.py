@@ -1,5 +1,6 @@
 """The layer's losses on rows of features: readings at the prompt, re-readings at points in THINK."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -161,6 +162,12 @@ def spending_tallies(
         "metacog/budget/used_mean": Tally.of(used),
         "metacog/budget/mae": Tally.of((said - used).abs()),
     }
+
+
+def plan_tallies(out: LayerOutput, plans: Sequence[str]) -> dict[str, Tally]:
+    """Return the mean probability of each plan, by event name."""
+    chances = out.plan_logits.detach().softmax(-1)
+    return {f"metacog/plan/{name}": Tally.of(chances[:, at]) for at, name in enumerate(plans)}
 
 
 def layer_tallies(out: LayerOutput, scale: BudgetScale) -> dict[str, Tally]:

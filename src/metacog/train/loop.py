@@ -24,6 +24,7 @@ from metacog.train.optim import Optimizers, course
 from metacog.train.state import State
 from metacog.train.stopping import Stop
 from metacog.train.strikes import Strike, examples_of
+from metacog.train.usage import memory_figures
 from metacog.train.watch import Watch, watching
 
 Batch = TypeVar("Batch")
@@ -168,7 +169,7 @@ def _fit(
             recorder.record(EventKind.HIST, step, result.replies)
         if done.strike is None:
             guards.after(step, metrics)
-            watch.after(step, metrics)
+            watch.after(step, {**metrics, **memory_figures()})
         else:
             watch.struck(step, done.strike, examples_of(objective, batch))
         if step % config.eval_interval == 0:
@@ -177,7 +178,7 @@ def _fit(
         is_last = step >= config.steps or objective.is_finished
         if step % _LOG_EVERY == 0 or is_last:
             speed = seen / (time.monotonic() - clock)
-            extra = {"train/grad_norm": done.norm, "perf/tokens_per_s": speed}
+            extra = {"train/grad_norm": done.norm, "perf/tokens_per_s": speed, **memory_figures()}
             rates = objective.optimizers.rates(factor)
             recorder.metrics(step, {**metrics, **extra, **rates})
         if step % config.save_interval == 0:

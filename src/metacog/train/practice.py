@@ -42,6 +42,7 @@ from metacog.train.gated import (
     prompt_states,
     reply_batch,
     reply_logits,
+    segment_tallies,
 )
 from metacog.train.group_losses import group_reports, group_tallies, reply_figures
 from metacog.train.groups import (
@@ -59,6 +60,7 @@ from metacog.train.layer_losses import (
     batch_of,
     layer_tallies,
     loss_weights,
+    plan_tallies,
     point_starts,
 )
 from metacog.train.loop import Counts, StepResult
@@ -319,12 +321,15 @@ class Practice:
         self._replay.append(joined(list(rows)))
 
     def _layer_step(self, part: LayerPart, counts: Counts | None) -> StepResult:
+        assert self.model.reader is not None
         out = self._read(part.batch)
         reports = self._layer_reports(part)
         loss = combine(reports, self._weights, counts)
         tallies = {
             **layer_tallies(out, self.layer.scale),
             **group_tallies(part.batch.groups, out.budget),
+            **plan_tallies(out, self.model.reader.plans),
+            **segment_tallies([r for g in part.batch.groups for r in g.replies], self.model.base),
         }
         figures = reply_figures(part.batch.groups)
         return StepResult(loss, reports, self._weights, 0, tallies, figures)

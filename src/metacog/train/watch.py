@@ -10,7 +10,7 @@ from metacog.telemetry.events import EventKind
 from metacog.telemetry.reader import read_events
 from metacog.telemetry.recorder import Recorder
 from metacog.telemetry.rundir import RunDir
-from metacog.train.alerts import Watcher, watchers_for
+from metacog.train.alerts import MemoryGrowth, Watcher, watchers_for
 from metacog.train.puzzles import PuzzleBoard, Verdicts, puzzle_figures
 from metacog.train.stall import Pulse, Watchdog
 from metacog.train.strikes import Strike
@@ -131,7 +131,7 @@ def watching(
             puzzles=PuzzleBoard(model.base, verdicts),
         )
     else:
-        watch = Watch(recorder, pulse)
+        watch = Watch(recorder, pulse, watchers=(MemoryGrowth(),))
     watch.step = start
     with Watchdog(pulse, watch.stalled):
         yield watch

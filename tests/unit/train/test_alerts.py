@@ -2,7 +2,14 @@ from collections.abc import Iterable, Mapping
 
 import pytest
 
-from metacog.train.alerts import Alert, Bound, BudgetCollapse, Watcher, watchers_for
+from metacog.train.alerts import (
+    Alert,
+    Bound,
+    BudgetCollapse,
+    MemoryGrowth,
+    Watcher,
+    watchers_for,
+)
 
 RANGE = {"budget_min": 1, "budget_max": 320}
 
@@ -92,3 +99,18 @@ def test_a_saving_or_a_loss_alone_is_none(used: float, accuracy: float) -> None:
 def test_without_an_accuracy_nothing_is_called_a_collapse() -> None:
     course = [{"think_tokens_used": 100.0}] * 50 + [{"think_tokens_used": 1.0}] * 200
     assert told(BudgetCollapse(), course) == []
+
+
+def test_memory_that_grows_on_is_told_once_with_a_remedy() -> None:
+    course = [{"perf/memory": 5000.0}] * 100 + [{"perf/memory": 1000.0}] * 100
+    course += [{"perf/memory": 2000.0}] * 300
+    ((step, alert),) = told(MemoryGrowth(), course)
+    assert step == 300, "the steps in which caches fill do not count"
+    assert "from 1000 to 2000 MiB" in alert.message
+    assert "data.prefetch" in alert.message
+    assert any(isinstance(watcher, MemoryGrowth) for watcher in watchers_for(**RANGE, num_layers=6))
+
+
+@pytest.mark.parametrize(("was", "now"), [(1000.0, 1400.0), (100.0, 500.0), (1000.0, 900.0)])
+def test_memory_that_stays_or_grows_a_little_is_no_alert(was: float, now: float) -> None:
+    assert told(MemoryGrowth(), [{"perf/memory": was}] * 200 + [{"perf/memory": now}] * 300) == []
