@@ -12,47 +12,63 @@ if TYPE_CHECKING:
     from metacog.data.tasks.splits import Split
 
 
+Against = Annotated[
+    str | None,
+    typer.Option(help="Model whose bare base it is compared with, if not its own."),
+]
+Questions = Annotated[int, typer.Option(min=1, help="Test questions.")]
+Matching = Annotated[
+    int, typer.Option(min=1, help="Calibration questions on which baselines are matched.")
+]
+Seeds = Annotated[list[int] | None, typer.Option(help="Sampling seeds; repeat it.")]
+Tasks = Annotated[list[str] | None, typer.Option(help="Question families; repeat it.")]
+Budgets = Annotated[
+    str, typer.Option(help="Budgets to run: auto,none,16,32,64; auto and none always are.")
+]
+RowsFile = Annotated[Path | None, typer.Option(help="File for a JSON line for every reply.")]
+Proof = Annotated[bool, typer.Option(help="Measure what the P table holds beside the arms.")]
+Readings = Annotated[
+    int, typer.Option(min=10, help="Questions of the rows on what the layer knows.")
+]
+Fit = Annotated[
+    int, typer.Option(min=100, help="Layer-train questions that their baselines are fitted to.")
+]
+Plans = Annotated[
+    int, typer.Option(min=0, help="Questions on which every plan is forced; 0 forces none.")
+]
+Trials = Annotated[
+    int, typer.Option(min=0, help="Questions with trial answers and votes; 0 makes none.")
+]
+Frozen = Annotated[
+    str | None, typer.Option(help="Model with a frozen base and a layer without gate, for P2.")
+]
+SplitName = Annotated[
+    str, typer.Option(help="test, or validation while something is being chosen.")
+]
+ReportPath = Annotated[Path | None, typer.Option(help="Directory for a page with plots.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
 def evaluate(
     model: ModelName,
     layer: LayerPath = None,
     base: BaseName = None,
-    against: Annotated[
-        str | None,
-        typer.Option(help="Model whose bare base it is compared with, if not its own."),
-    ] = None,
-    n: Annotated[int, typer.Option(min=1, help="Test questions.")] = 1000,
-    matching: Annotated[
-        int, typer.Option(min=1, help="Calibration questions on which baselines are matched.")
-    ] = 1000,
-    seeds: Annotated[list[int] | None, typer.Option(help="Sampling seeds; repeat it.")] = None,
-    tasks: Annotated[list[str] | None, typer.Option(help="Question families; repeat it.")] = None,
-    budgets: Annotated[
-        str, typer.Option(help="Budgets to run: auto,none,16,32,64; auto and none always are.")
-    ] = "",
-    rows: Annotated[Path | None, typer.Option(help="File for a JSON line for every reply.")] = None,
-    proof: Annotated[
-        bool, typer.Option(help="Measure what the P table holds beside the arms.")
-    ] = True,
-    readings: Annotated[
-        int, typer.Option(min=10, help="Questions of the rows on what the layer knows.")
-    ] = 1000,
-    fit: Annotated[
-        int, typer.Option(min=100, help="Layer-train questions that their baselines are fitted to.")
-    ] = 4000,
-    plans: Annotated[
-        int, typer.Option(min=0, help="Questions on which every plan is forced; 0 forces none.")
-    ] = 300,
-    trials: Annotated[
-        int, typer.Option(min=0, help="Questions with trial answers and votes; 0 makes none.")
-    ] = 200,
-    frozen: Annotated[
-        str | None, typer.Option(help="Model with a frozen base and a layer without gate, for P2.")
-    ] = None,
-    split: Annotated[
-        str, typer.Option(help="test, or validation while something is being chosen.")
-    ] = "test",
-    report: Annotated[Path | None, typer.Option(help="Directory for a page with plots.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    against: Against = None,
+    n: Questions = 1000,
+    matching: Matching = 1000,
+    seeds: Seeds = None,
+    tasks: Tasks = None,
+    budgets: Budgets = "",
+    rows: RowsFile = None,
+    proof: Proof = True,
+    readings: Readings = 1000,
+    fit: Fit = 4000,
+    plans: Plans = 300,
+    trials: Trials = 200,
+    frozen: Frozen = None,
+    split: SplitName = "test",
+    report: ReportPath = None,
+    as_json: AsJson = False,
 ) -> None:
     """Measure a model with its layer against all it is compared with: arms and the P table."""
     caps = parse_caps(budgets)
