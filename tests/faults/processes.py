@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -56,7 +57,11 @@ class Trainer:
         assert self._answer() == {"ready": True}
 
     def start(
-        self, *arguments: str, kill_after: int | None = None, largest_file: int | None = None
+        self,
+        *arguments: str,
+        kill_after: int | None = None,
+        largest_file: int | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> Process:
         """Start `metacog` and return at once.
 
@@ -64,6 +69,7 @@ class Trainer:
             arguments: Of the command line.
             kill_after: System calls of its second save, after which it is killed.
             largest_file: Bytes beyond which writing fails, as on a disk that is full.
+            environment: Variables beside its own.
         """
         number = next(_NUMBERS)
         out, err = (self._directory / f"{number}.{name}" for name in ("out", "err"))
@@ -74,9 +80,35 @@ class Trainer:
             cwd=str(self._directory),
             kill_after=kill_after,
             largest_file=largest_file,
+            environment=dict(environment or {}),
         )
         pid = int(str(answer["pid"]))
         return Process(pid, out, err, lambda: int(str(self._ask(wait=pid)["code"])))
+
+    def launch(self, *arguments: str, strategy: str, size: int = 2) -> list[Process]:
+        """Start `metacog` as so many processes that train together, as `accelerate launch` does."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        fsdp = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+        common = {
+            "WORLD_SIZE": str(size),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            **(fsdp if strategy == "fsdp2" else {}),
+        }
+        return [
+            self.start(
+                *arguments, environment={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            )
+            for rank in range(size)
+        ]
+
+    def run_together(self, *arguments: str, strategy: str) -> tuple[list[int], str]:
+        """Run `metacog` as two processes to their end; return exit codes, and what both wrote."""
+        processes = self.launch(*arguments, strategy=strategy)
+        codes = [process.wait() for process in processes]
+        return codes, "\n".join(process.said for process in processes)
 
     def run(self, *arguments: str, **limits: int | None) -> tuple[int, str]:
         """Run `metacog` to its end; return its exit code and what it wrote on stderr."""

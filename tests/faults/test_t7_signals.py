@@ -21,8 +21,10 @@ from metacog.telemetry.reader import read_events
 from metacog.telemetry.recorder import Recorder
 from metacog.telemetry.rundir import RunDir
 from metacog.telemetry.sinks import MultiSink
-from metacog.train.loop import Counts, StepResult, fit
+from metacog.train.learner import Learner
+from metacog.train.loop import fit
 from metacog.train.optim import Group, Optimizers
+from metacog.train.result import Counts, StepResult
 from metacog.train.resume import choose
 from metacog.train.state import State
 from metacog.train.stopping import stoppable
@@ -119,8 +121,13 @@ class Signalled:
     def counts(self, _parts: Sequence[int]) -> Counts | None:
         return None
 
+    def learner(self) -> Learner:
+        return Learner()
+
     @contextmanager
-    def step(self, part: int, _counts: Counts | None = None) -> Iterator[StepResult]:
+    def step(
+        self, part: int, _counts: Counts | None = None, _learner: Learner | None = None
+    ) -> Iterator[StepResult]:
         if part == 1:
             self.now("step")
         loss = self.weight.square().sum()

@@ -5,6 +5,7 @@ from metacog.config.run import RunConfig
 from metacog.data.tasks.families import FAMILIES
 from metacog.errors import ConfigError
 from metacog.model.places import is_adapter, resolve_model
+from metacog.train.processes import Processes
 
 
 def refuse_unused(config: RunConfig) -> None:
@@ -31,6 +32,20 @@ def refuse_unused(config: RunConfig) -> None:
     for is_set, key, remedy in _unused(config):
         if is_set:
             raise ConfigError(f"The objective {kind} has no use for {key}. {remedy}")
+
+
+def require_trainable(config: RunConfig, processes: Processes) -> None:
+    """Refuse an objective that more than one process cannot share.
+
+    Raises:
+        ConfigError: Naming it, and what to do.
+    """
+    kind = config.run.objective.kind
+    if processes.size > 1 and kind == "pretrain":
+        raise ConfigError(
+            f"The objective pretrain wanted one process, got {processes.told}: Muon needs whole "
+            "matrices, and its batches are counted in tokens. Start it without accelerate launch."
+        )
 
 
 def _unused(config: RunConfig) -> tuple[tuple[bool, str, str], ...]:

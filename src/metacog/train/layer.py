@@ -15,20 +15,24 @@ from metacog.config.run import RunConfig
 from metacog.losses.combine import LossName, combine, loss_values
 from metacog.model.bundle import MetacogModel
 from metacog.model.metacog import MetacogLayer
+from metacog.model.outputs import LayerOutput
 from metacog.model.shape import LayerShape
 from metacog.train.best import Best
 from metacog.train.features import Features
 from metacog.train.layer_losses import (
     LayerBatch,
     LayerLosses,
+    Reports,
     batch_of,
     layer_tallies,
     loss_weights,
     point_starts,
     spending_tallies,
 )
-from metacog.train.loop import Counts, StepResult
+from metacog.train.learner import Learner
 from metacog.train.optim import Group, Optimizers
+from metacog.train.processes import ALONE, Processes
+from metacog.train.result import Counts, StepResult
 from metacog.train.state import State
 
 REREADINGS = frozenset({LossName.NEEDED, LossName.READY, LossName.GAIN})
@@ -61,6 +65,7 @@ class LayerTraining:
         validation: Rows that training stops early on.
         patience: Evaluations without a better loss before it stops.
         rereadings_only: Leave the readings at the prompt as they are.
+        processes: Over which a step's prompts are spread, `run.batch` to each.
     """
 
     def __init__(
@@ -73,9 +78,10 @@ class LayerTraining:
         validation: Features,
         patience: int,
         rereadings_only: bool = False,
+        processes: Processes = ALONE,
     ) -> None:
+        self._processes = processes
         self.layer, self._model, self._config = layer, model, config
-        self._losses = LayerLosses(layer, config)
         self._train, self._validation = train, validation
         self._weights = loss_weights(config)
         learning: list[nn.Module] = [layer]
@@ -101,25 +107,36 @@ class LayerTraining:
         step = start
         while True:
             generator = torch.Generator().manual_seed(self._config.run.seed * 1_000_003 + step)
-            chosen = torch.randint(
-                len(self._train.need), (self._config.run.batch,), generator=generator
-            )
-            yield batch_of(self._train, self._starts, chosen, generator)
+            whole = self._config.run.batch * self._processes.size
+            chosen = torch.randint(len(self._train.need), (whole,), generator=generator)
+            mine = self._processes.share(range(whole))
+            yield batch_of(self._train, self._starts, chosen, generator, rows=mine)
             step += 1
 
     def parts(self, batch: LayerBatch) -> list[LayerBatch]:
         """Return the batch: it passes in one go."""
         return [batch]
 
-    def counts(self, _parts: Sequence[LayerBatch]) -> None:
-        """There is only ever one part."""
+    @torch.no_grad()
+    def counts(self, parts: Sequence[LayerBatch]) -> Counts:
+        """Return the labels of each loss in the batch."""
+        (batch,) = parts
+        return {name: report.count for name, report in self._reports(batch, self.layer)[1].items()}
+
+    def learner(self) -> Learner:
+        """Return the layer: the base has done its part."""
+        return Learner(layer=self.layer)
 
     @contextmanager
-    def step(self, batch: LayerBatch, _counts: Counts | None = None) -> Iterator[StepResult]:
+    def step(
+        self, batch: LayerBatch, counts: Counts | None = None, learner: Learner | None = None
+    ) -> Iterator[StepResult]:
         """Give the weighted losses of a batch."""
-        self.layer.train()
-        out, reports = self._losses.reports(self._train, batch)
-        loss = combine(reports, self._weights)
+        layer = (learner or self.learner()).layer
+        assert layer is not None
+        layer.train()
+        out, reports = self._reports(batch, layer)
+        loss = combine(reports, self._weights, counts)
         tallies = {
             **layer_tallies(out, self.layer.scale),
             **spending_tallies(out.budget, self._train.natural[batch.prompts]),
@@ -134,7 +151,7 @@ class LayerTraining:
         generator = torch.Generator().manual_seed(0)
         everyone = torch.arange(len(features.need))
         batch = batch_of(features, point_starts(features), everyone, generator)
-        _, reports = self._losses.reports(features, batch)
+        _, reports = LayerLosses(self.layer, self._config).reports(features, batch)
         values = loss_values(reports, self._weights)
         self._best.offer(values["train/loss"])
         return {f"eval/validation/{name.removeprefix('train/')}": v for name, v in values.items()}
@@ -154,6 +171,9 @@ class LayerTraining:
     def current(self) -> MetacogModel:
         """Return the model with the layer as it is now."""
         return self._with(self.layer)
+
+    def _reports(self, batch: LayerBatch, layer: MetacogLayer) -> tuple[LayerOutput, Reports]:
+        return LayerLosses(layer, self._config).reports(self._train, batch)
 
     def _with(self, layer: MetacogLayer) -> MetacogModel:
         reader = self._model.reader

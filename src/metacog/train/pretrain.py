@@ -25,8 +25,9 @@ from metacog.losses.report import LossReport
 from metacog.model.base import load_base
 from metacog.model.scratch import untrained_base
 from metacog.text.tokenizer import Tokenizer, build_tokenizer
-from metacog.train.loop import Counts, StepResult
+from metacog.train.learner import Learner
 from metacog.train.optim import Group, Optimizers, matrices_and_rest
+from metacog.train.result import Counts, StepResult
 from metacog.train.state import State
 
 _VOCABULARY_SEED = 1
@@ -80,8 +81,17 @@ class Pretraining:
     def counts(self, _parts: Sequence[TokenBatch]) -> None:
         """There is only ever one part."""
 
+    def learner(self) -> Learner:
+        """Return the base."""
+        return Learner(base=self.model)
+
     @contextmanager
-    def step(self, batch: TokenBatch, _counts: Counts | None = None) -> Iterator[StepResult]:
+    def step(
+        self,
+        batch: TokenBatch,
+        _counts: Counts | None = None,
+        _learner: Learner | None = None,  # one process holds it, so it is the same
+    ) -> Iterator[StepResult]:
         """Give the weighted cross-entropy of a batch."""
         report = self._report(batch, self._body)
         reports, weights = {LossName.ANSWER: report}, {LossName.ANSWER: 1.0}

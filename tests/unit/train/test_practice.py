@@ -277,7 +277,7 @@ def test_what_is_saved_is_the_policy(make_tiny_model: MakeModel, tmp_path: Path)
     told = {
         name: [
             rollout.generation.steps
-            for group in roll_out_groups(model, questions, objective, seed=0, step=0)
+            for group in roll_out_groups(model, questions, objective, seed=0, first=0)
             for rollout in group
             if rollout.generation.budget.source is BudgetSource.UNCAPPED
         ]
