@@ -7,6 +7,9 @@ from metacog.errors import ConfigError
 from metacog.model.places import is_adapter, resolve_model
 from metacog.train.processes import Processes
 
+_THROUGH_THE_BASE = frozenset({"gate", "imitate", "practice"})
+"""Objectives whose gradients pass through the base that is named."""
+
 
 def refuse_unused(config: RunConfig) -> None:
     """Refuse what the run's objective has no use for: no setting is accepted and then ignored.
@@ -61,8 +64,16 @@ def _unused(config: RunConfig) -> tuple[tuple[bool, str, str], ...]:
             "data.sample_limit",
             "Set data.num_prompts.",
         ),
-        (model.grad_checkpoint, "model.grad_checkpoint", "Set it to false."),
-        (model.flash_attn, "model.flash_attn", "Set it to false."),
+        (
+            model.grad_checkpoint and kind not in _THROUGH_THE_BASE,
+            "model.grad_checkpoint",
+            "No gradient passes through its base, or it is small: set it to false.",
+        ),
+        (
+            model.flash_attn and kind not in _THROUGH_THE_BASE,
+            "model.flash_attn",
+            "No gradient passes through its base, or it is small: set it to false.",
+        ),
         (
             model.base_path is not None
             and (kind == "pretrain" or not is_adapter(resolve_model(model.path).base)),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from metacog.config.objective import Objective as AnyObjective
 from metacog.config.objective import PretrainObjective
 from metacog.config.run import RunConfig
 from metacog.errors import ConfigError, MetacogError, RunStopped
+from metacog.model.base import for_training
 from metacog.model.bundle import MetacogModel, load_model
 from metacog.telemetry.events import EventKind
 from metacog.telemetry.recorder import Recorder
@@ -196,6 +197,10 @@ def _checked_model(config: RunConfig) -> MetacogModel | None:
         base_path=config.model.base_path,
         precision=config.model.precision,
     )
+    base = for_training(
+        found.base, recomputes=config.model.grad_checkpoint, flash=config.model.flash_attn
+    )
+    found = replace(found, base=base)
     if needs_layer and found.reader is None:
         raise ConfigError(
             f"The objective {objective.kind} goes on from a layer, but {config.model.path} has none. "
