@@ -15,13 +15,13 @@ from metacog.config.run import TrainingConfig
 from metacog.errors import RunStopped
 from metacog.losses.combine import LossName
 from metacog.losses.report import LossReport
+from metacog.model.learner import Learner
 from metacog.telemetry.events import EventKind
 from metacog.telemetry.manifest import verified
 from metacog.telemetry.reader import read_events
 from metacog.telemetry.recorder import Recorder
 from metacog.telemetry.rundir import RunDir
 from metacog.telemetry.sinks import MultiSink
-from metacog.train.learner import Learner
 from metacog.train.loop import fit
 from metacog.train.optim import Group, Optimizers
 from metacog.train.result import Counts, StepResult

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from metacog.losses.answer import answer_loss
 from metacog.model.base import for_training
 from metacog.model.bundle import MetacogModel
+from metacog.model.learner import Learner
 from metacog.records import Generation
 from metacog.train.gated import gated, read_prompts, reply_batch, reply_logits
-from metacog.train.learner import Learner
 from tests.conftest import MakeModel
 from tests.invariants.replies import Prompts, answered, mixed_requests, settings
 

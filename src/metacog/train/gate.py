@@ -14,10 +14,10 @@ from metacog.losses.combine import LossName, combine
 from metacog.losses.report import LossReport, Tally
 from metacog.model.bundle import MetacogModel
 from metacog.model.gate import FeedbackGate, GateShape
+from metacog.model.learner import Learner
 from metacog.records import Generation
 from metacog.train.best import Best
 from metacog.train.gated import gate_tallies, gated, read_prompts, reply_batch, reply_logits
-from metacog.train.learner import Learner
 from metacog.train.optim import Group, Optimizers
 from metacog.train.processes import ALONE, Processes
 from metacog.train.result import Counts, StepResult
@@ -88,7 +88,7 @@ class GateTraining:
         while True:
             generator = torch.Generator().manual_seed(self._config.run.seed * 1_000_003 + step)
             last = max(1, len(ordered) - size + 1)
-            first = int(torch.randint(last, (1,), generator=generator))
+            first = int(torch.randint(last, (1,), generator=generator, device="cpu"))
             yield list(self._processes.share(ordered[first : first + size]))
             step += 1
 

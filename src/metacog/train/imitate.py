@@ -27,13 +27,13 @@ from metacog.losses.variance import variance_loss
 from metacog.model.adapt import Adapted
 from metacog.model.bundle import MetacogModel
 from metacog.model.gate import FeedbackGate
+from metacog.model.learner import Learner
 from metacog.model.metacog import MetacogLayer
 from metacog.model.outputs import LayerOutput
 from metacog.records import Generation
 from metacog.train.gated import gate_tallies, gated, read_prompts, reply_batch, reply_logits
 from metacog.train.given import GivenTrace, cut_at
 from metacog.train.layer_losses import layer_tallies, loss_weights, spending_tallies
-from metacog.train.learner import Learner
 from metacog.train.optim import Optimizers, parameter_groups
 from metacog.train.result import Counts, StepResult
 from metacog.train.saving import save_adapted

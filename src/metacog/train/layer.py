@@ -14,6 +14,7 @@ from torch import nn
 from metacog.config.run import RunConfig
 from metacog.losses.combine import LossName, combine, loss_values
 from metacog.model.bundle import MetacogModel
+from metacog.model.learner import Learner
 from metacog.model.metacog import MetacogLayer
 from metacog.model.outputs import LayerOutput
 from metacog.model.shape import LayerShape
@@ -29,7 +30,6 @@ from metacog.train.layer_losses import (
     point_starts,
     spending_tallies,
 )
-from metacog.train.learner import Learner
 from metacog.train.optim import Group, Optimizers
 from metacog.train.processes import ALONE, Processes
 from metacog.train.result import Counts, StepResult
@@ -108,7 +108,9 @@ class LayerTraining:
         while True:
             generator = torch.Generator().manual_seed(self._config.run.seed * 1_000_003 + step)
             whole = self._config.run.batch * self._processes.size
-            chosen = torch.randint(len(self._train.need), (whole,), generator=generator)
+            known = self._train.need
+            chosen = torch.randint(len(known), (whole,), generator=generator, device="cpu")
+            chosen = chosen.to(known.device)
             mine = self._processes.share(range(whole))
             yield batch_of(self._train, self._starts, chosen, generator, rows=mine)
             step += 1

@@ -195,7 +195,7 @@ def batch_of(
         rows: Which of the chosen prompts are returned, by default all; the budgets of each are the
             same in any case.
     """
-    draws = torch.rand(3, len(prompts), generator=generator)
+    draws = torch.rand(3, len(prompts), generator=generator, device="cpu").to(prompts.device)
     if rows is not None:
         mine = torch.tensor(list(rows))
         prompts, draws = prompts[mine], draws[:, mine]

@@ -12,11 +12,11 @@ from torch import nn
 
 from metacog.config.run import TrainingConfig
 from metacog.errors import RunError, RunStopped
+from metacog.model.learner import Learner
 from metacog.telemetry.events import EventKind
 from metacog.telemetry.recorder import Recorder
 from metacog.telemetry.rundir import RunDir
 from metacog.train.checkpoint import Keeper
-from metacog.train.learner import Learner
 from metacog.train.optim import Optimizers, course, is_finite, whole_of
 from metacog.train.passage import Passage
 from metacog.train.result import Counts, StepResult, over_processes

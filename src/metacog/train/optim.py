@@ -148,7 +148,10 @@ def is_finite(tensor: Tensor) -> bool:
 
 def share_of(like: Tensor, value: Tensor) -> Tensor:
     """Return this process's share of a value, cut as `like` is; all of it where that is not cut."""
-    if not isinstance(like, DTensor) or value.shape != like.shape:
+    if value.shape != like.shape:
+        return value
+    value = value.to(like.device)
+    if not isinstance(like, DTensor):
         return value
     return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
 

@@ -12,8 +12,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils._pytree import register_dataclass
 
 from metacog.model.base import decoder_blocks
+from metacog.model.learner import Compute, Learner
 from metacog.model.outputs import LayerOutput, RereadOutput
-from metacog.train.learner import Compute, Learner
 from metacog.train.optim import Optimizers
 from metacog.train.processes import ALONE, Processes, noticing_loss
 

@@ -32,6 +32,7 @@ from metacog.losses.policy import policy_loss
 from metacog.losses.report import LossReport
 from metacog.model.adapt import Adapted
 from metacog.model.bundle import MetacogModel
+from metacog.model.learner import Learner
 from metacog.model.metacog import MetacogLayer
 from metacog.model.outputs import LayerOutput
 from metacog.records import Generation
@@ -55,7 +56,6 @@ from metacog.train.layer_losses import (
     loss_weights,
     point_starts,
 )
-from metacog.train.learner import Learner
 from metacog.train.optim import Optimizers, parameter_groups
 from metacog.train.processes import ALONE, Processes
 from metacog.train.result import Counts, StepResult
@@ -349,7 +349,8 @@ class Practice:
             self._config.run.seed * 1_000_003 + part.batch.number
         )
         most = min(len(features.need), _REPLAYED * len(part.batch.groups))
-        chosen = torch.randperm(len(features.need), generator=generator)[:most]
+        order = torch.randperm(len(features.need), generator=generator, device="cpu")
+        chosen = order[:most].to(features.need.device)
         earlier = batch_of(features, point_starts(features), chosen, generator)
         losses = LayerLosses(layer, self._config)
         for name, report in losses.reports(features, earlier)[1].items():

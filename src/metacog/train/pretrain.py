@@ -23,9 +23,9 @@ from metacog.errors import ConfigError, RunError
 from metacog.losses.combine import LossName
 from metacog.losses.report import LossReport
 from metacog.model.base import load_base
+from metacog.model.learner import Learner
 from metacog.model.scratch import untrained_base
 from metacog.text.tokenizer import Tokenizer, build_tokenizer
-from metacog.train.learner import Learner
 from metacog.train.optim import Group, Optimizers, matrices_and_rest
 from metacog.train.result import Counts, StepResult
 from metacog.train.state import State

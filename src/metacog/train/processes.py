@@ -175,7 +175,7 @@ def joined(*, parts_differ: bool = False) -> Iterator[Processes]:
     if launched() == 1:
         yield ALONE
         return
-    strategy = _strategy()
+    strategy = strategy_of()
     # Each process loads the base itself; transformers would leave it empty on all but the first.
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     accelerator = Accelerator(
@@ -188,9 +188,11 @@ def joined(*, parts_differ: bool = False) -> Iterator[Processes]:
             ),
         ],
     )
+    torch.set_default_device(accelerator.device)  # what a step makes lies where it is computed
     try:
         yield Processes(accelerator.process_index, accelerator.num_processes, strategy, accelerator)
     finally:
+        torch.set_default_device(None)
         accelerator.end_training()
 
 
@@ -204,7 +206,12 @@ def is_first() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def _strategy() -> Strategy:
+def strategy_of() -> Strategy:
+    """Return how the launcher wants gradients exchanged.
+
+    Raises:
+        ConfigError: If it wants anything that training does not do.
+    """
     wanted = {
         "ACCELERATE_MIXED_PRECISION": ("no", "model.precision says how a base computes"),
         "ACCELERATE_USE_DEEPSPEED": ("false", "use DDP or FSDP2"),

@@ -11,11 +11,11 @@ from metacog.config.run import TrainingConfig
 from metacog.errors import RunError
 from metacog.losses.combine import LossName
 from metacog.losses.report import LossReport, Tally
+from metacog.model.learner import Learner
 from metacog.telemetry.events import Event, EventKind
 from metacog.telemetry.recorder import Recorder
 from metacog.telemetry.rundir import RunDir
 from metacog.train.checkpoint import Keeper, forget_old
-from metacog.train.learner import Learner
 from metacog.train.loop import fit
 from metacog.train.optim import Group, Optimizers
 from metacog.train.result import Counts, StepResult

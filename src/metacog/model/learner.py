@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from metacog.model.bundle import MetacogModel
 from metacog.model.gate import FeedbackGate
@@ -27,7 +28,7 @@ class Learner(nn.Module):
     def __init__(
         self,
         *,
-        base: nn.Module | None = None,
+        base: PreTrainedModel | None = None,
         layer: MetacogLayer | None = None,
         gate: FeedbackGate | None = None,
     ) -> None:
