@@ -244,6 +244,7 @@ class Imitation:
             per_layer_weight=weight,
         )
 
+
 def _untaught(layer: MetacogLayer) -> tuple[nn.Module, ...]:
     """Return what of a layer given traces say nothing about: re-readings and confidence."""
     own, experts = layer.heads, layer.experts
