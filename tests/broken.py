@@ -10,6 +10,7 @@ import torch
 from metacog.losses.combine import LossName
 from metacog.losses.report import Tally
 from metacog.model.gate import FeedbackGate, gate, gate_in
+from metacog.model.learner import Learner
 from metacog.train.checkpoint import Keeper
 from metacog.train.guards import BUDGET_ERROR
 from metacog.train.imitate import Imitation, ImitationBatch, ImitationPart
@@ -25,8 +26,10 @@ class Silent(Imitation):
     left_out: frozenset[str] = frozenset()
 
     @contextmanager
-    def step(self, part: ImitationPart, counts: Counts | None = None) -> Iterator[StepResult]:
-        with super().step(part, counts) as whole:
+    def step(
+        self, part: ImitationPart, counts: Counts | None = None, learner: Learner | None = None
+    ) -> Iterator[StepResult]:
+        with super().step(part, counts, learner) as whole:
             reports = dict(whole.reports)
             if BUDGET_ERROR in self.left_out:
                 reports[LossName.BUDGET] = replace(reports[LossName.BUDGET], metrics={})
@@ -38,7 +41,9 @@ class Ungated(Imitation):
     """Forgets to put the gate into place."""
 
     @contextmanager
-    def step(self, part: ImitationPart, counts: Counts | None = None) -> Iterator[StepResult]:
+    def step(
+        self, part: ImitationPart, counts: Counts | None = None, _learner: Learner | None = None
+    ) -> Iterator[StepResult]:
         whole = self.model
         self.model = replace(whole, gate=None)
         with super().step(part, counts) as result:
@@ -50,10 +55,15 @@ class Misplaced(Ungated):
     """Puts the gate into another block."""
 
     @contextmanager
-    def step(self, part: ImitationPart, counts: Counts | None = None) -> Iterator[StepResult]:
+    def step(
+        self, part: ImitationPart, counts: Counts | None = None, learner: Learner | None = None
+    ) -> Iterator[StepResult]:
         feedback = self.model.gate
         assert feedback is not None
-        with gate(self.model.base.blocks[0], feedback), super().step(part, counts) as result:
+        with (
+            gate(self.model.base.blocks[0], feedback),
+            super().step(part, counts, learner) as result,
+        ):
             yield result
 
 
@@ -61,10 +71,12 @@ class Another(Ungated):
     """Puts a copy of the gate into the right block."""
 
     @contextmanager
-    def step(self, part: ImitationPart, counts: Counts | None = None) -> Iterator[StepResult]:
+    def step(
+        self, part: ImitationPart, counts: Counts | None = None, learner: Learner | None = None
+    ) -> Iterator[StepResult]:
         assert self.model.gate is not None
         copy = FeedbackGate(self.model.gate.shape)
-        with gate_in(self.model.base, copy), super().step(part, counts) as result:
+        with gate_in(self.model.base, copy), super().step(part, counts, learner) as result:
             yield result
 
 
@@ -74,8 +86,10 @@ class Forgetful(Imitation):
     left: AbstractContextManager[Any] | None = None
 
     @contextmanager
-    def step(self, part: ImitationPart, counts: Counts | None = None) -> Iterator[StepResult]:
-        with super().step(part, counts) as result:
+    def step(
+        self, part: ImitationPart, counts: Counts | None = None, learner: Learner | None = None
+    ) -> Iterator[StepResult]:
+        with super().step(part, counts, learner) as result:
             yield result
         assert self.model.gate is not None
         self.left = gate_in(self.model.base, self.model.gate)
@@ -104,7 +118,9 @@ class Undefined(Imitation):
     """Tells a weight that is no number."""
 
     @contextmanager
-    def step(self, part: ImitationPart, counts: Counts | None = None) -> Iterator[StepResult]:
-        with super().step(part, counts) as whole:
+    def step(
+        self, part: ImitationPart, counts: Counts | None = None, learner: Learner | None = None
+    ) -> Iterator[StepResult]:
+        with super().step(part, counts, learner) as whole:
             broken = Tally(torch.tensor(torch.nan), torch.tensor(1.0))
             yield replace(whole, tallies={**whole.tallies, "metacog/alpha/entropy": broken})

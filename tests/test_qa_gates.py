@@ -37,6 +37,7 @@ from metacog.train.gated import ReplyBatch, gated, read_prompts, reply_batch, re
 from metacog.train.guards import BUDGET_ERROR, MAX_LEN, OPINIONS, THINKING, guards_for
 from metacog.train.imitate import Imitation
 from metacog.train.loop import fit
+from metacog.train.passage import Passage
 from metacog.train.prepare import prepare_imitation
 from metacog.train.run import train
 from metacog.train.text import open_sources
@@ -101,10 +102,10 @@ def objective_of(config: RunConfig, kind: type[Imitation] = Imitation) -> Imitat
 def fitted(objective: Imitation, config: RunConfig, path: Path, keeper: Any = None) -> None:
     """Train with the guards that every run has."""
     recorder = Recorder("test", MultiSink({}))
-    guards = guards_for(config, objective.current())
+    passage = Passage(objective, guards=guards_for(config, objective.current()))
     run = RunDir(path)
     keeper = None if keeper is None else keeper(objective, config.run, run, recorder)
-    fit(objective, config.run, run=run, recorder=recorder, keeper=keeper, guards=guards)
+    fit(objective, config.run, run=run, recorder=recorder, keeper=keeper, passage=passage)
 
 
 def metrics_of(run: RunDir) -> list[Mapping[str, Any]]:

@@ -94,6 +94,7 @@ def child(command: Mapping[str, Any]) -> None:
         os.dup2(file, number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.chdir(command["cwd"])
+    os.environ.update(command["environment"])
     if command["largest_file"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (command["largest_file"],) * 2)
     if command["obeys"]:

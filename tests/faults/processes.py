@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -62,6 +63,7 @@ class Trainer:
         largest_file: int | None = None,
         fails_after: int | None = None,
         obeys: bool = False,
+        environment: Mapping[str, str] | None = None,
     ) -> Process:
         """Start `metacog` and return at once.
 
@@ -72,6 +74,7 @@ class Trainer:
             fails_after: Calls of fsync in its second save, after which each fails with EIO until the
                 save is over, as on a disk that is broken.
             obeys: Whether permissions bind it, also where it runs as root.
+            environment: Variables beside its own.
         """
         number = next(_NUMBERS)
         out, err = (self._directory / f"{number}.{name}" for name in ("out", "err"))
@@ -84,9 +87,35 @@ class Trainer:
             largest_file=largest_file,
             fails_after=fails_after,
             obeys=obeys,
+            environment=dict(environment or {}),
         )
         pid = int(str(answer["pid"]))
         return Process(pid, out, err, lambda: int(str(self._ask(wait=pid)["code"])))
+
+    def launch(self, *arguments: str, strategy: str, size: int = 2) -> list[Process]:
+        """Start `metacog` as so many processes that train together, as `accelerate launch` does."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        fsdp = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+        common = {
+            "WORLD_SIZE": str(size),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            **(fsdp if strategy == "fsdp2" else {}),
+        }
+        return [
+            self.start(
+                *arguments, environment={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            )
+            for rank in range(size)
+        ]
+
+    def run_together(self, *arguments: str, strategy: str) -> tuple[list[int], str]:
+        """Run `metacog` as two processes to their end; return exit codes, and what both wrote."""
+        processes = self.launch(*arguments, strategy=strategy)
+        codes = [process.wait() for process in processes]
+        return codes, "\n".join(process.said for process in processes)
 
     def run(self, *arguments: str, **limits: int | None) -> tuple[int, str]:
         """Run `metacog` to its end; return its exit code and what it wrote on stderr."""

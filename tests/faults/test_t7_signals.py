@@ -16,14 +16,16 @@ from metacog.config.run import TrainingConfig
 from metacog.errors import RunStopped
 from metacog.losses.combine import LossName
 from metacog.losses.report import LossReport
+from metacog.model.learner import Learner
 from metacog.telemetry.events import EventKind
 from metacog.telemetry.manifest import verified
 from metacog.telemetry.reader import read_events
 from metacog.telemetry.recorder import Recorder
 from metacog.telemetry.rundir import RunDir
 from metacog.telemetry.sinks import MultiSink
-from metacog.train.loop import Counts, StepResult, fit
+from metacog.train.loop import fit
 from metacog.train.optim import Group, Optimizers
+from metacog.train.result import Counts, StepResult
 from metacog.train.resume import choose
 from metacog.train.state import State
 from metacog.train.stopping import stoppable
@@ -190,8 +192,13 @@ class Signalled:
     def counts(self, _parts: Sequence[int]) -> Counts | None:
         return None
 
+    def learner(self) -> Learner:
+        return Learner()
+
     @contextmanager
-    def step(self, part: int, _counts: Counts | None = None) -> Iterator[StepResult]:
+    def step(
+        self, part: int, _counts: Counts | None = None, _learner: Learner | None = None
+    ) -> Iterator[StepResult]:
         if part == 1:
             self.now("step")
         loss = self.weight.square().sum()

@@ -41,7 +41,10 @@ def train(
         _dry_run(recipe, overrides or (), as_json=as_json)
         return
     run, _ = run_recipe(recipe, overrides or (), run_dir=run_dir, resume=resume)
-    typer.echo(json.dumps({"path": str(run.path)}) if as_json else str(run.path))
+    from metacog.train.processes import is_first
+
+    if is_first():
+        typer.echo(json.dumps({"path": str(run.path)}) if as_json else str(run.path))
 
 
 def _dry_run(recipe: Path, overrides: Sequence[str], *, as_json: bool) -> None:
@@ -78,6 +81,7 @@ def run_recipe(
 
     config = load(recipe, overrides)
     from metacog.cli.operating import bare_accuracy, set_operating_point, validation_features
+    from metacog.train.processes import is_first
     from metacog.train.run import train as run_training
     from metacog.train.schedule import train_schedule
 
@@ -87,7 +91,7 @@ def run_recipe(
     kind = config.run.objective.kind
     begin = train_schedule if kind == "schedule" else run_training
     run = begin(config, run_dir=run_dir, resume=resume, narrate=narrate)
-    if kind in {"layer", "gate", "reread", "practice", "schedule"}:
+    if is_first() and kind in {"layer", "gate", "reread", "practice", "schedule"}:
         features, reference = validation_features(config, run), bare_accuracy(config, run)
         directory = run.path / "final"
         point = set_operating_point(directory, directory, features, reference=reference)

@@ -33,10 +33,12 @@ class ModelConfig(Config):
     """Number type of the base; the metacognitive layer always computes in fp32."""
 
     grad_checkpoint: Flag = False
-    """Recompute activations in the backward pass: less memory, more time."""
+    """Keep only each block's input for the gradient and recompute the rest in the backward pass: less
+    memory, a third more time."""
 
     flash_attn: Flag = False
-    """Use flash attention, where the machine has it."""
+    """Attend by flash attention where a gradient is taken; refused where the machine has no CUDA
+    device, the package flash-attn is missing, or `precision` is not bf16. Else sdpa."""
 
     hub_push: Flag = False
     """Allow uploads to the hub."""

@@ -151,4 +151,11 @@ def cautions(config: RunConfig) -> tuple[str, ...]:
             f"adaptation.lr_multiplier is {config.adaptation.lr_multiplier:g}: above 0.05 the "
             "base may become unstable. Use 0.05 or less."
         )
+    unfrozen = config.adaptation.unfreeze_all or config.adaptation.mode == "ln_only"
+    trains_base = config.run.objective.kind in {"imitate", "practice"}
+    if trains_base and adapts and unfrozen and config.model.precision == "bf16":
+        found.append(
+            "model.precision is bf16 and the base's own weights learn in it: a step below 0.4 % of a "
+            "weight is lost. Use adaptation.mode lora, whose adapters are fp32, or precision fp32."
+        )
     return tuple(found)

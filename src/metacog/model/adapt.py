@@ -92,7 +92,10 @@ def _with_adapters(base: Base, config: AdaptationConfig) -> list[nn.Parameter]:
         fan_in_fan_out=any(type(m).__name__ == "Conv1D" for m in last),
     )
     inject_adapter_in_model(settings, base.model, ADAPTER)
-    return [p for p in base.model.parameters() if p.requires_grad]
+    adapters = [p for p in base.model.parameters() if p.requires_grad]
+    for parameter in adapters:  # steps this small are lost in bf16
+        parameter.data = parameter.data.float()
+    return adapters
 
 
 def merged_weights(model: PreTrainedModel) -> dict[str, Tensor]:

@@ -2,7 +2,8 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,14 @@ from transformers import (
 from metacog.errors import ModelError
 from metacog.model.masks import Mask, masks_for
 from metacog.model.refuse import UNREADABLE, require_harmless
+from metacog.model.saving_memory import (
+    FLASH,
+    attending,
+    columns_of,
+    enable_recomputing,
+    recomputed,
+    why_no_flash,
+)
 from metacog.model.sizes import require_sizes
 from metacog.model.weights import require_all_loaded, require_sound_weights, weight_files
 from metacog.text.resolve import ResolvedTags, resolve_tags
@@ -44,6 +53,10 @@ class Base:
     """sha256 of the weights file, or of all of them in order of their names."""
     attention: str = "sdpa"
     """Attention backend: sdpa takes masks of booleans, eager adds them to scores."""
+    recomputes: bool = False
+    """Whether blocks keep only their inputs for a gradient; see `recomputing`."""
+    flash: bool = False
+    """Whether passes with a gradient attend by flash attention."""
 
     @property
     def blocks(self) -> Sequence[nn.Module]:
@@ -111,12 +124,16 @@ class Base:
         positions: Int[Tensor, "batch seq"],
     ) -> Float[Tensor, "batch seq hidden"]:
         """Run the model without a cache and return its last hidden states, after the final norm."""
-        output = self.model.base_model(
-            input_ids=ids,
-            attention_mask=self._masks(mask, positions),
-            position_ids=positions,
-            use_cache=False,
-        )
+        with ExitStack() as ways:
+            if self.recomputes and torch.is_grad_enabled():
+                ways.enter_context(recomputed(self.blocks))
+            masks = self._masks(mask, positions)
+            if self.flash and torch.is_grad_enabled():
+                ways.enter_context(attending(self.model, FLASH))
+                masks = columns_of(mask)
+            output = self.model.base_model(
+                input_ids=ids, attention_mask=masks, position_ids=positions, use_cache=False
+            )
         states: Tensor = output.last_hidden_state
         return states
 
@@ -141,6 +158,27 @@ class Base:
     def context(self) -> int:
         """Longest sequence of tokens that the model was made for."""
         return int(self.model.config.get_text_config().max_position_embeddings)
+
+
+def for_training(base: Base, *, recomputes: bool, flash: bool) -> Base:
+    """Return a base that passes gradients with less memory.
+
+    Args:
+        base: As it was loaded.
+        recomputes: Keep only each block's input, and compute the rest again in the backward pass.
+        flash: Attend by flash attention where a gradient is taken.
+
+    Raises:
+        ModelError: If one of them cannot be had.
+    """
+    if recomputes:
+        enable_recomputing(base.model)
+    if flash:
+        precision = next(name for name, kind in _PRECISIONS.items() if kind == base.model.dtype)
+        reason = why_no_flash(precision)
+        if reason is not None:
+            raise ModelError(f"Wanted flash attention (model.flash_attn), but {reason}.")
+    return replace(base, recomputes=recomputes, flash=flash)
 
 
 def load_base(path: Path, *, precision: str = "fp32", attention: str = "sdpa") -> Base:

@@ -259,7 +259,7 @@ def layer_digest(layer: nn.Module) -> str:
     for name, tensor in sorted(layer.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        digest.update(content.numpy().tobytes())
+        digest.update(content.cpu().numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -73,6 +73,7 @@ class FeedbackGate(nn.Module):
         nn.init.zeros_(self.project.weight)
         nn.init.zeros_(self.switch.weight)
         nn.init.constant_(self.switch.bias, 2.0)
+        self.switch.requires_grad_(shape.switch == "learned")
         self.epsilon: Tensor
         self.register_buffer("epsilon", torch.tensor(_TINY), persistent=False)
 

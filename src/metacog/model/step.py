@@ -334,7 +334,8 @@ def _rotary_table(inner: Any, longest: int) -> tuple[Tensor, Tensor]:
 def _map(module: Any) -> _Map:
     if isinstance(module, LoraLinear):
         delta = sum(module.get_delta_weight(name) for name in module.active_adapters)
-        return module.weight + delta, module.bias
+        weight = module.weight + delta  # an adapter may be fp32 beside a base in bf16
+        return weight.to(module.weight.dtype), module.bias
     return module.weight, module.bias
 
 

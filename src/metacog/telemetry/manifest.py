@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -35,20 +35,38 @@ class Manifest(BaseModel):
     """Digest of the settings that change the result."""
     world: dict[str, Sha256]
     """Digests of what the run reads from elsewhere: base, tokenizer, layer, collected data."""
+    processes: str = "1"
+    """How many processes trained, and how, such as `2 ddp`."""
     files: dict[str, Sha256]
     """Digest of every other file of the checkpoint, by its path below it."""
 
     @property
+    def contents(self) -> dict[str, Any]:
+        """All of this as JSON values; one process alone is not mentioned."""
+        return self.model_dump(
+            mode="json", exclude={"processes"} if self.processes == "1" else None
+        )
+
+    @property
     def digest(self) -> str:
         """The sha256 of all of this, in hexadecimal."""
-        canonical = json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"))
+        canonical = json.dumps(self.contents, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def seal(directory: Path, *, step: int, essence: str, world: Mapping[str, str]) -> Manifest:
+def seal(
+    directory: Path,
+    *,
+    step: int,
+    essence: str,
+    world: Mapping[str, str],
+    processes: str = "1",
+) -> Manifest:
     """Write the manifest of a directory that holds everything else already."""
     files = {name: sha256_file(directory / name) for name in _files_of(directory)}
-    manifest = Manifest(step=step, essence=essence, world=dict(world), files=files)
+    manifest = Manifest(
+        step=step, essence=essence, world=dict(world), processes=processes, files=files
+    )
     write_text(directory / MANIFEST_NAME, _text(manifest))
     return manifest
 
@@ -105,7 +123,7 @@ def _read(path: Path) -> Manifest:
 
 def _text(manifest: Manifest) -> str:
     """Return what a manifest's file holds, to the byte: itself and its own digest."""
-    record = {**manifest.model_dump(mode="json"), "sha256": manifest.digest}
+    record = {**manifest.contents, "sha256": manifest.digest}
     return f"{json.dumps(record, indent=2)}\n"
 
 

@@ -5,6 +5,10 @@ from metacog.config.run import RunConfig
 from metacog.data.tasks.families import FAMILIES
 from metacog.errors import ConfigError
 from metacog.model.places import is_adapter, resolve_model
+from metacog.train.processes import Processes
+
+_THROUGH_THE_BASE = frozenset({"gate", "imitate", "practice"})
+"""Objectives whose gradients pass through the base that is named."""
 
 
 def refuse_unused(config: RunConfig) -> None:
@@ -33,6 +37,20 @@ def refuse_unused(config: RunConfig) -> None:
             raise ConfigError(f"The objective {kind} has no use for {key}. {remedy}")
 
 
+def require_trainable(config: RunConfig, processes: Processes) -> None:
+    """Refuse an objective that more than one process cannot share.
+
+    Raises:
+        ConfigError: Naming it, and what to do.
+    """
+    kind = config.run.objective.kind
+    if processes.size > 1 and kind == "pretrain":
+        raise ConfigError(
+            f"The objective pretrain wanted one process, got {processes.told}: Muon needs whole "
+            "matrices, and its batches are counted in tokens. Start it without accelerate launch."
+        )
+
+
 def _unused(config: RunConfig) -> tuple[tuple[bool, str, str], ...]:
     model, kind = config.model, config.run.objective.kind
     return (
@@ -46,8 +64,16 @@ def _unused(config: RunConfig) -> tuple[tuple[bool, str, str], ...]:
             "data.sample_limit",
             "Set data.num_prompts.",
         ),
-        (model.grad_checkpoint, "model.grad_checkpoint", "Set it to false."),
-        (model.flash_attn, "model.flash_attn", "Set it to false."),
+        (
+            model.grad_checkpoint and kind not in _THROUGH_THE_BASE,
+            "model.grad_checkpoint",
+            "No gradient passes through its base, or it is small: set it to false.",
+        ),
+        (
+            model.flash_attn and kind not in _THROUGH_THE_BASE,
+            "model.flash_attn",
+            "No gradient passes through its base, or it is small: set it to false.",
+        ),
         (
             model.base_path is not None
             and (kind == "pretrain" or not is_adapter(resolve_model(model.path).base)),

@@ -17,6 +17,7 @@ from metacog.records import Generation
 from metacog.telemetry.files import sha256_file, write_bytes, write_json
 from metacog.telemetry.rundir import RunDir
 from metacog.train.features import Features
+from metacog.train.processes import ALONE, Processes
 
 _INDEX = "index.json"
 _REPLIES = TypeAdapter(list[Generation])
@@ -29,10 +30,16 @@ class Collected:
     run: RunDir
     world: str
     """Digest of the base, tokenizer and layer that they come from."""
+    processes: Processes = ALONE
+    """Of which the first collects; all read the same files."""
 
     def features(self, name: str, collect: Callable[[], Features]) -> Features:
         """Return features that an earlier process kept, or collect and keep them."""
         path = self.run.features / f"{name}.safetensors"
+        found = self.processes.first(lambda: self._features(path, collect))
+        return Features.load(path) if found is None else found
+
+    def _features(self, path: Path, collect: Callable[[], Features]) -> Features:
         if self._is_kept(path):
             return Features.load(path)
         found = collect()
@@ -45,6 +52,12 @@ class Collected:
     ) -> Sequence[Generation]:
         """Return replies that an earlier process kept, or collect and keep them."""
         path = self.run.features / f"{name}.json"
+        found = self.processes.first(lambda: self._replies(path, collect))
+        return _REPLIES.validate_json(path.read_bytes()) if found is None else found
+
+    def _replies(
+        self, path: Path, collect: Callable[[], Sequence[Generation]]
+    ) -> Sequence[Generation]:
         if self._is_kept(path):
             return _REPLIES.validate_json(path.read_bytes())
         found = list(collect())

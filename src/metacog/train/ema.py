@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from metacog.train.optim import share_of, whole_of
 from metacog.train.state import State
 
 _EMA = "ema"
@@ -49,13 +50,13 @@ class Ema:
 
     def state(self) -> State:
         """Return the mean and how many steps are in it."""
-        tensors = {f"{_EMA}/{i}": mean.clone() for i, mean in enumerate(self._means)}
+        tensors = {f"{_EMA}/{i}": whole_of(mean).clone() for i, mean in enumerate(self._means)}
         return State(tensors, {"updates": self.updates})
 
     def load_state(self, state: State) -> None:
         """Go on from a state of the same parameters."""
         for index, mean in enumerate(self._means):
-            mean.copy_(state.tensors[f"{_EMA}/{index}"])
+            mean.copy_(share_of(mean, state.tensors[f"{_EMA}/{index}"]))
         self.updates = state.values["updates"]
 
     @torch.no_grad()

@@ -89,7 +89,7 @@ class Features:
     @classmethod
     def load(cls, path: Path) -> "Features":
         """Read what `save` wrote."""
-        return cls(**load_file(path))
+        return cls(**load_file(path, device=str(torch.get_default_device())))
 
 
 def question_key(question: Question) -> int:

@@ -10,10 +10,11 @@ import torch
 from metacog.config.run import RunConfig
 from metacog.decode.collect import Rollout
 from metacog.losses.answer import answer_loss
-from metacog.losses.combine import LossName
+from metacog.losses.combine import LossName, combine
 from metacog.losses.report import LossReport, Tally
 from metacog.model.bundle import MetacogModel
 from metacog.model.gate import FeedbackGate, GateShape
+from metacog.model.learner import Learner
 from metacog.records import Generation
 from metacog.train.best import Best
 from metacog.train.gated import (
@@ -25,8 +26,9 @@ from metacog.train.gated import (
     reply_logits,
     segment_tallies,
 )
-from metacog.train.loop import Counts, StepResult
 from metacog.train.optim import Group, Optimizers
+from metacog.train.processes import ALONE, Processes
+from metacog.train.result import Counts, StepResult
 from metacog.train.state import State
 
 
@@ -69,13 +71,16 @@ class GateTraining:
         train: Sequence[Generation],
         validation: Sequence[Generation],
         patience: int = 5,
+        processes: Processes = ALONE,
     ) -> None:
         assert model.reader is not None
+        self._processes = processes
         self.model = MetacogModel(model.base, model.reader, feedback, model.decoding)
         self._config, self._train, self._validation = config, train, validation
         for module in (model.base.model, model.reader.layer):
             module.requires_grad_(False)
-        group = Group("gate", list(feedback.parameters()), config.run.learning_rate)
+        learning = [p for p in feedback.parameters() if p.requires_grad]
+        group = Group("gate", learning, config.run.learning_rate)
         self.optimizers = Optimizers([group])
         self._best = Best(feedback, patience=patience)
 
@@ -86,13 +91,13 @@ class GateTraining:
 
     def batches(self, start: int) -> Iterator[list[Generation]]:
         """Yield random replies of like length, for ever."""
-        step, size = start, self._config.run.batch
+        step, size = start, self._config.run.batch * self._processes.size
         ordered = sorted(self._train, key=lambda reply: len(reply.steps))
         while True:
             generator = torch.Generator().manual_seed(self._config.run.seed * 1_000_003 + step)
             last = max(1, len(ordered) - size + 1)
-            first = int(torch.randint(last, (1,), generator=generator))
-            yield ordered[first : first + size]
+            first = int(torch.randint(last, (1,), generator=generator, device="cpu"))
+            yield list(self._processes.share(ordered[first : first + size]))
             step += 1
 
     def parts(self, batch: list[Generation]) -> list[list[Generation]]:
@@ -103,19 +108,31 @@ class GateTraining:
         """Return each reply's prompt."""
         return [self.model.base.decode(reply.prompt) for reply in batch]
 
-    def counts(self, _parts: Sequence[list[Generation]]) -> None:
-        """There is only ever one part."""
+    def counts(self, parts: Sequence[list[Generation]]) -> Counts:
+        """Return the tokens that are learned."""
+        steps = (step for replies in parts for reply in replies for step in reply.steps)
+        trained = sum(step.sampled and not step.altered for step in steps)
+        return {LossName.ANSWER: torch.tensor(float(trained))}
+
+    def learner(self) -> Learner:
+        """Return the gate, and what gradients pass through on their way to it."""
+        return Learner.of(self.model)
 
     @contextmanager
     def step(
-        self, batch: Sequence[Generation], _counts: Counts | None = None
+        self,
+        batch: Sequence[Generation],
+        counts: Counts | None = None,
+        learner: Learner | None = None,
     ) -> Iterator[StepResult]:
         """Give the cross-entropy of a batch of replies, the gate on until the gradient is taken."""
-        assert self.model.gate is not None
-        self.model.gate.train()
-        with self._report(batch) as (report, tallies):
+        model = self.model if learner is None else learner.inside(self.model)
+        assert model.gate is not None
+        model.gate.train()
+        with self._report(batch, model) as (report, tallies):
             reports, weights = {LossName.ANSWER: report}, {LossName.ANSWER: 1.0}
-            yield StepResult(report.mean(), reports, weights, int(report.count), tallies)
+            loss = combine(reports, weights, counts)
+            yield StepResult(loss, reports, weights, int(report.count), tallies)
 
     @torch.no_grad()
     def evaluate(self) -> Mapping[str, float]:
@@ -125,7 +142,8 @@ class GateTraining:
         size = self._config.run.batch
         whole: LossReport | None = None
         for first in range(0, len(self._validation), size):
-            with self._report(self._validation[first : first + size]) as (report, _):
+            some = self._validation[first : first + size]
+            with self._report(some, self.model) as (report, _):
                 whole = report if whole is None else whole + report
         if whole is None:
             return {}
@@ -151,13 +169,13 @@ class GateTraining:
 
     @contextmanager
     def _report(
-        self, replies: Sequence[Generation]
+        self, replies: Sequence[Generation], model: MetacogModel
     ) -> Iterator[tuple[LossReport, dict[str, Tally]]]:
-        batch = reply_batch(replies, self.model.base.pad_id)
-        reading = read_prompts(self.model, batch.prompts)
-        with gated(self.model, reading, batch.gated) as state:
-            report = answer_loss(*reply_logits(self.model, batch))
+        batch = reply_batch(replies, model.base.pad_id)
+        reading = read_prompts(model, batch.prompts)
+        with gated(model, reading, batch.gated) as state:
+            report = answer_loss(*reply_logits(model, batch))
             used = torch.tensor([float(reply.budget.used) for reply in replies])
             tallies = {"think_tokens_used": Tally.of(used), **gate_tallies(state, batch.thinking)}
-            tallies |= segment_tallies(replies, self.model.base)
+            tallies |= segment_tallies(replies, model.base)
             yield report, {**tallies, **padding_tallies(batch.valid)}

@@ -134,7 +134,7 @@ def validated(
     model: MetacogModel, questions: Sequence[Question], objective: PracticeObjective, *, seed: int
 ) -> dict[str, float]:
     """Return accuracy and spend on questions as practice samples them, by source of the budget."""
-    groups = roll_out_groups(model, questions, objective, seed=seed, step=0)
+    groups = roll_out_groups(model, questions, objective, seed=seed, first=0)
     rollouts = [rollout for group in groups for rollout in group]
     found: dict[str, float] = {}
     for source in BudgetSource:
@@ -154,7 +154,7 @@ def roll_out_groups(
     objective: PracticeObjective,
     *,
     seed: int,
-    step: int,
+    first: int,
     rows: int = 128,
 ) -> list[list[Rollout]]:
     """Return a group of scored rollouts for each question, under the controller and gate that serve.
@@ -171,7 +171,7 @@ def roll_out_groups(
         questions: One for each group.
         objective: Sizes of a group and the spread of its caps.
         seed: Of noise and caps.
-        step: Of the run: no two steps use the same noise.
+        first: Number of the first group; no two groups of a run have the same number, nor noise.
         rows: Rollouts that run side by side.
     """
     size = objective.group_size
@@ -179,15 +179,15 @@ def roll_out_groups(
         tuple(render(model.base.tokenizer, [{"role": "user", "content": q.text}]))
         for q in questions
     ]
-    rng = Random(f"{seed}/{step}/caps")
     requests: list[Request] = []
     budgets, plans = _predicted(model, prompts)
-    for place, (prompt, predicted, chances) in enumerate(zip(prompts, budgets, plans, strict=True)):
-        first = (step * len(questions) + place) * size
+    told = zip(prompts, budgets, plans, strict=True)
+    for group, (prompt, predicted, chances) in enumerate(told, first):
+        rng = Random(f"{seed}/{group}/caps")
         for turn, budget in enumerate(_budgets(predicted, objective, model, rng)):
             plan = _sampled(chances, rng) if acting_plans(model) else None
-            requests.append(_request(model, prompt, first + turn, budget, plan, seed))
-    asked = {request.id: questions[(request.id // size) % len(questions)] for request in requests}
+            requests.append(_request(model, prompt, group * size + turn, budget, plan, seed))
+    asked = {request.id: questions[request.id // size - first] for request in requests}
     found: dict[int, Rollout] = {}
     for again in (True, False):
         chosen = [request for request in requests if (request.budget is None) == again]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from metacog.config.objective import ImitateObjective
 from metacog.config.run import RunConfig
@@ -26,6 +27,8 @@ from metacog.losses.variance import variance_loss
 from metacog.model.adapt import Adapted
 from metacog.model.bundle import MetacogModel
 from metacog.model.gate import FeedbackGate
+from metacog.model.learner import Learner
+from metacog.model.metacog import MetacogLayer
 from metacog.model.outputs import LayerOutput
 from metacog.records import Generation
 from metacog.train.gated import (
@@ -39,8 +42,8 @@ from metacog.train.gated import (
 )
 from metacog.train.given import GivenTrace, cut_at
 from metacog.train.layer_losses import layer_tallies, loss_weights, plan_tallies, spending_tallies
-from metacog.train.loop import Counts, StepResult
 from metacog.train.optim import Optimizers, parameter_groups
+from metacog.train.result import Counts, StepResult
 from metacog.train.saving import save_adapted
 from metacog.train.state import State
 from metacog.train.traces import Traces
@@ -94,6 +97,8 @@ class Imitation:
             # The gate has learned where it acts; as in practice only what it multiplies by goes on.
             feedback.requires_grad_(False)
             feedback.project.requires_grad_(True)
+        for module in _untaught(self.layer):
+            module.requires_grad_(False)
         self.optimizers = Optimizers(parameter_groups(config, self.layer, feedback, adapted))
 
     def batches(self, start: int) -> Iterator[ImitationBatch]:
@@ -130,11 +135,18 @@ class Imitation:
         found = {LossName.ANSWER: trained, LossName.PLAN: planned, **rows}
         return {name: torch.tensor(float(count)) for name, count in found.items()}
 
+    def learner(self) -> Learner:
+        """Return base, layer and gate."""
+        return Learner.of(self.model)
+
     @contextmanager
-    def step(self, part: ImitationPart, counts: Counts | None = None) -> Iterator[StepResult]:
+    def step(
+        self, part: ImitationPart, counts: Counts | None = None, learner: Learner | None = None
+    ) -> Iterator[StepResult]:
         """Give the weighted losses of a part, the gate on until the gradient is taken."""
-        self._train_mode(True)
-        with self._reports(part) as (reports, tallies):
+        model = self.model if learner is None else learner.inside(self.model)
+        _train_mode(model, layer=True, gate=not self._is_own)
+        with self._reports(part, model) as (reports, tallies):
             loss = combine(reports, self._weights, counts)
             tokens = sum(len(reply.steps) for reply in part.replies)
             figures = {n: Tally.of(torch.tensor(v)) for n, v in self.traces.metrics().items()}
@@ -143,13 +155,13 @@ class Imitation:
     @torch.no_grad()
     def evaluate(self) -> Mapping[str, float]:
         """Return the losses on whole traces that are not trained on; nothing where there are none."""
-        self._train_mode(False)
+        _train_mode(self.model, layer=False, gate=False)
         traces = self.traces.validation()
         whole: dict[LossName, LossReport] = {}
         for first in range(0, len(traces), self._config.run.batch):
             some = traces[first : first + self._config.run.batch]
             part = ImitationPart(some, [trace.reply for trace in some])
-            with self._reports(part) as (reports, _):
+            with self._reports(part, self.model) as (reports, _):
                 whole = {n: whole[n] + r if whole else r for n, r in reports.items()}
         values = loss_values(whole, self._weights)
         return {f"eval/validation/{name.removeprefix('train/')}": v for name, v in values.items()}
@@ -177,11 +189,6 @@ class Imitation:
         model = replace(self.model, decoding=decoding.model_copy(update={"budget": budget}))
         return model.with_layer(self.layer, plans=plans, gate=gate)
 
-    def _train_mode(self, on: bool) -> None:
-        self.layer.train(on)
-        if self.model.gate is not None:
-            self.model.gate.train(on and not self._is_own)
-
     @torch.no_grad()
     def _cut(self, traces: Sequence[GivenTrace]) -> list[Generation]:
         replies, least = [trace.reply for trace in traces], self._config.budget.min_think
@@ -191,10 +198,10 @@ class Imitation:
 
     @contextmanager
     def _reports(
-        self, part: ImitationPart
+        self, part: ImitationPart, model: MetacogModel
     ) -> Iterator[tuple[dict[LossName, LossReport], dict[str, Tally]]]:
-        reading = read_prompts(self.model, [reply.prompt for reply in part.replies])
-        laid_out = reply_batch(part.replies, self.model.base.pad_id)
+        reading = read_prompts(model, [reply.prompt for reply in part.replies])
+        laid_out = reply_batch(part.replies, model.base.pad_id)
         kept = torch.tensor([float(reply.budget.used) for reply in part.replies])
         tallies = {
             **layer_tallies(reading, self.layer.scale),
@@ -202,8 +209,8 @@ class Imitation:
             **plan_tallies(reading, self._config.metacog.plans),
             **segment_tallies(part.replies, self.model.base),
         }
-        with gated(self.model, reading, laid_out.gated) as state:
-            answer = answer_loss(*reply_logits(self.model, laid_out))
+        with gated(model, reading, laid_out.gated) as state:
+            answer = answer_loss(*reply_logits(model, laid_out))
             reports = {LossName.ANSWER: answer, **self._head_reports(part, reading)}
             tallies |= gate_tallies(state, laid_out.thinking)
             yield reports, {**tallies, **padding_tallies(laid_out.valid)}
@@ -256,3 +263,16 @@ class Imitation:
             experts=experts,
             per_layer_weight=weight,
         )
+
+
+def _untaught(layer: MetacogLayer) -> tuple[nn.Module, ...]:
+    """Return what of a layer given traces say nothing about: re-readings and confidence."""
+    own, experts = layer.heads, layer.experts
+    return layer.reread_heads, layer.reread_experts, own.confidence, experts.confidence
+
+
+def _train_mode(model: MetacogModel, *, layer: bool, gate: bool) -> None:
+    assert model.reader is not None
+    model.reader.layer.train(layer)
+    if model.gate is not None:
+        model.gate.train(gate)

@@ -15,13 +15,16 @@ from metacog.config.run import RunConfig
 from metacog.losses.combine import LossName, combine, loss_values
 from metacog.losses.confidence import confidence_figures
 from metacog.model.bundle import MetacogModel
+from metacog.model.learner import Learner
 from metacog.model.metacog import MetacogLayer
+from metacog.model.outputs import LayerOutput
 from metacog.model.shape import LayerShape
 from metacog.train.best import Best
 from metacog.train.features import Features
 from metacog.train.layer_losses import (
     LayerBatch,
     LayerLosses,
+    Reports,
     batch_of,
     layer_tallies,
     loss_weights,
@@ -29,8 +32,9 @@ from metacog.train.layer_losses import (
     point_starts,
     spending_tallies,
 )
-from metacog.train.loop import Counts, StepResult
 from metacog.train.optim import Group, Optimizers
+from metacog.train.processes import ALONE, Processes
+from metacog.train.result import Counts, StepResult
 from metacog.train.state import State
 
 REREADINGS = frozenset({LossName.NEEDED, LossName.READY, LossName.GAIN})
@@ -63,6 +67,7 @@ class LayerTraining:
         validation: Rows that training stops early on.
         patience: Evaluations without a better loss before it stops.
         rereadings_only: Leave the readings at the prompt as they are.
+        processes: Over which a step's prompts are spread, `run.batch` to each.
     """
 
     def __init__(
@@ -75,9 +80,10 @@ class LayerTraining:
         validation: Features,
         patience: int,
         rereadings_only: bool = False,
+        processes: Processes = ALONE,
     ) -> None:
+        self._processes = processes
         self.layer, self._model, self._config = layer, model, config
-        self._losses = LayerLosses(layer, config)
         self._train, self._validation = train, validation
         self._weights = loss_weights(config)
         learning: list[nn.Module] = [layer]
@@ -103,10 +109,12 @@ class LayerTraining:
         step = start
         while True:
             generator = torch.Generator().manual_seed(self._config.run.seed * 1_000_003 + step)
-            chosen = torch.randint(
-                len(self._train.need), (self._config.run.batch,), generator=generator
-            )
-            yield batch_of(self._train, self._starts, chosen, generator)
+            whole = self._config.run.batch * self._processes.size
+            known = self._train.need
+            chosen = torch.randint(len(known), (whole,), generator=generator, device="cpu")
+            chosen = chosen.to(known.device)
+            mine = self._processes.share(range(whole))
+            yield batch_of(self._train, self._starts, chosen, generator, rows=mine)
             step += 1
 
     def parts(self, batch: LayerBatch) -> list[LayerBatch]:
@@ -117,15 +125,26 @@ class LayerTraining:
         """Return the key of each prompt's question, in hexadecimal."""
         return [f"{int(key):x}" for key in self._train.question[batch.prompts]]
 
-    def counts(self, _parts: Sequence[LayerBatch]) -> None:
-        """There is only ever one part."""
+    @torch.no_grad()
+    def counts(self, parts: Sequence[LayerBatch]) -> Counts:
+        """Return the labels of each loss in the batch."""
+        (batch,) = parts
+        return {name: report.count for name, report in self._reports(batch, self.layer)[1].items()}
+
+    def learner(self) -> Learner:
+        """Return the layer: the base has done its part."""
+        return Learner(layer=self.layer)
 
     @contextmanager
-    def step(self, batch: LayerBatch, _counts: Counts | None = None) -> Iterator[StepResult]:
+    def step(
+        self, batch: LayerBatch, counts: Counts | None = None, learner: Learner | None = None
+    ) -> Iterator[StepResult]:
         """Give the weighted losses of a batch."""
-        self.layer.train()
-        out, reports = self._losses.reports(self._train, batch)
-        loss = combine(reports, self._weights)
+        layer = (learner or self.learner()).layer
+        assert layer is not None
+        layer.train()
+        out, reports = self._reports(batch, layer)
+        loss = combine(reports, self._weights, counts)
         tallies = {
             **layer_tallies(out, self.layer.scale),
             **spending_tallies(out.budget, self._train.natural[batch.prompts]),
@@ -141,7 +160,7 @@ class LayerTraining:
         generator = torch.Generator().manual_seed(0)
         everyone = torch.arange(len(features.need))
         batch = batch_of(features, point_starts(features), everyone, generator)
-        out, reports = self._losses.reports(features, batch)
+        out, reports = LayerLosses(self.layer, self._config).reports(features, batch)
         values = loss_values(reports, self._weights)
         self._best.offer(values["train/loss"])
         named = {f"eval/validation/{name.removeprefix('train/')}": v for name, v in values.items()}
@@ -163,6 +182,9 @@ class LayerTraining:
     def current(self) -> MetacogModel:
         """Return the model with the layer as it is now."""
         return self._with(self.layer)
+
+    def _reports(self, batch: LayerBatch, layer: MetacogLayer) -> tuple[LayerOutput, Reports]:
+        return LayerLosses(layer, self._config).reports(self._train, batch)
 
     def _with(self, layer: MetacogLayer) -> MetacogModel:
         reader = self._model.reader

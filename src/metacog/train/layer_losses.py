@@ -186,17 +186,30 @@ def batch_of(
     starts: Int[Tensor, " prompts_and_one"],
     prompts: Int[Tensor, " chosen"],
     generator: torch.Generator,
+    rows: Sequence[int] | None = None,
 ) -> LayerBatch:
     """Return chosen prompts with all of their points and a random budget for each.
 
     Most budgets end at a point of the trace. The others are larger than the whole trace, as a
     generous budget or none is, up to `_WIDEST` times: there the trace ends as it did.
+
+    Args:
+        features: All rows.
+        starts: `point_starts` of them.
+        prompts: The chosen ones.
+        generator: Of the budgets.
+        rows: Which of the chosen prompts are returned, by default all; the budgets of each are the
+            same in any case.
     """
+    draws = torch.rand(3, len(prompts), generator=generator, device="cpu").to(prompts.device)
+    if rows is not None:
+        mine = torch.tensor(list(rows))
+        prompts, draws = prompts[mine], draws[:, mine]
     first, last = starts[prompts], starts[prompts + 1]
     counts = last - first
     within = torch.arange(int(counts.sum())) - (counts.cumsum(0) - counts).repeat_interleave(counts)
     points = first.repeat_interleave(counts) + within
-    draw, wide, factor = torch.rand(3, len(prompts), generator=generator)
+    draw, wide, factor = draws
     beyond = wide < _WIDE_SHARE
     caps = torch.where(beyond, last - 1, first + (draw * counts).long())
     stretch = torch.where(beyond, _WIDEST**factor, 1.0)

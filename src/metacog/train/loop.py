@@ -3,24 +3,23 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
-import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from metacog.config.run import TrainingConfig
 from metacog.errors import RunError, RunStopped
-from metacog.losses.combine import LossName, accumulate, loss_values
-from metacog.losses.report import LossReport, Tally, means, merged
+from metacog.model.learner import Learner
 from metacog.telemetry.events import EventKind
 from metacog.telemetry.recorder import Recorder
 from metacog.telemetry.rundir import RunDir
 from metacog.train.checkpoint import Keeper
-from metacog.train.guards import Guards
-from metacog.train.optim import Optimizers, course
+from metacog.train.optim import Optimizers, course, is_finite, whole_of
+from metacog.train.passage import Passage
+from metacog.train.result import Counts, StepResult, over_processes
 from metacog.train.state import State
 from metacog.train.stopping import Stop
 from metacog.train.strikes import Strike, examples_of
@@ -29,42 +28,7 @@ from metacog.train.watch import Watch, watching
 
 Batch = TypeVar("Batch")
 Part = TypeVar("Part")
-Counts = Mapping[LossName, Tensor]
-"""Labels of each loss in a whole optimizer step."""
-
 _LOG_EVERY = 10
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What one forward pass gives the loop."""
-
-    loss: Float[Tensor, ""]
-    """What this pass adds to the loss of the whole step, with its gradient."""
-    reports: Mapping[LossName, LossReport]
-    weights: Mapping[LossName, float]
-    tokens: int
-    """Tokens or rows processed, for the speed that is logged."""
-    tallies: Mapping[str, Tally] = field(default_factory=dict)
-    """Figures beside the losses, by event name."""
-    replies: Mapping[str, Sequence[object]] = field(default_factory=dict)
-    """Figures of every reply that was rolled out, by name; logged at each step."""
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """The means of all losses and figures by event name; what has no label is absent."""
-        return {**loss_values(self.reports, self.weights), **means(self.tallies)}
-
-    def __add__(self, other: "StepResult") -> "StepResult":
-        """Return both passes as one, without gradients."""
-        return StepResult(
-            self.loss.detach() + other.loss.detach(),
-            accumulate(self.reports, other.reports),
-            {**self.weights, **other.weights},
-            self.tokens + other.tokens,
-            merged(self.tallies, other.tallies),
-            {**self.replies, **other.replies},
-        )
 
 
 @runtime_checkable
@@ -80,10 +44,24 @@ class Objective(Protocol[Batch, Part]):
         """Return what passes through the model one after the other for one optimizer step."""
 
     def counts(self, parts: Sequence[Part]) -> Counts | None:
-        """Return the labels of each loss in all parts; None where there is only ever one part."""
+        """Return the labels of each loss in all parts of this process.
 
-    def step(self, part: Part, counts: Counts | None = None) -> AbstractContextManager[StepResult]:
-        """Give the loss of a part over the labels of all; its hooks stay for the backward pass."""
+        Asked only where there are several parts or processes; None where there never are.
+        """
+
+    def learner(self) -> Learner:
+        """Return the modules that passes go through."""
+
+    def step(
+        self, part: Part, counts: Counts | None = None, learner: Learner | None = None
+    ) -> AbstractContextManager[StepResult]:
+        """Give the loss of a part over the labels of all; its hooks stay for the backward pass.
+
+        Args:
+            part: What passes.
+            counts: Labels of each loss in the whole step; None where the part is the whole step.
+            learner: What it passes through; by default what the objective holds.
+        """
 
     def evaluate(self) -> Mapping[str, float]:
         """Return figures on validation data."""
@@ -111,7 +89,7 @@ def fit(
     start: int = 0,
     keeper: Keeper | None = None,
     stop: Stop | None = None,
-    guards: Guards | None = None,
+    passage: Passage | None = None,
 ) -> int:
     """Train to the last step, or until the objective has finished; return the steps done.
 
@@ -123,71 +101,22 @@ def fit(
         start: Steps that were done before.
         keeper: Saves; by default one of its own.
         stop: Looked at after each step.
-        guards: What every step must hold to.
+        passage: The way of passes and gradients, and what every step must hold to; by default on
+            this process alone, and little.
 
     Raises:
         RunError: If a weight is not finite, or too many steps in a row had to be refused, and the
             weights are then untouched; if a guard is not held to; or if something cannot be saved.
         RunStopped: If it was asked to stop; what was learned is saved then.
     """
-    keeper = keeper or Keeper(objective, config, run, recorder)
-    with watching(objective, run=run, recorder=recorder, start=start) as watch:
-        return _fit(
-            objective,
-            config,
-            recorder,
-            start=start,
-            keeper=keeper,
-            stop=stop,
-            watch=watch,
-            guards=guards or Guards(),
-        )
-
-
-def _fit(
-    objective: Objective[Batch, Part],
-    config: TrainingConfig,
-    recorder: Recorder,
-    *,
-    start: int,
-    keeper: Keeper,
-    stop: Stop | None,
-    watch: Watch,
-    guards: Guards,
-) -> int:
-    clock, seen, step = time.monotonic(), 0, start
-    is_last = start >= config.steps or objective.is_finished
-    batches = objective.batches(start)
-    while not is_last:
-        step += 1
-        factor = course(step - 1, config.steps, warmup=config.warmup, decay=config.decay)
-        batch = next(batches)
-        done = _step(objective, batch, config.clip, factor, step, keeper, guards)
-        result, metrics = done.result, done.metrics
-        seen += result.tokens
-        if result.replies:
-            recorder.record(EventKind.HIST, step, result.replies)
-        if done.strike is None:
-            guards.after(step, metrics)
-            watch.after(step, {**metrics, **memory_figures()})
-        else:
-            watch.struck(step, done.strike, examples_of(objective, batch))
-        if step % config.eval_interval == 0:
-            with keeper.averaged():
-                watch.evaluate(step, objective)
-        is_last = step >= config.steps or objective.is_finished
-        if step % _LOG_EVERY == 0 or is_last:
-            speed = seen / (time.monotonic() - clock)
-            extra = {"train/grad_norm": done.norm, "perf/tokens_per_s": speed, **memory_figures()}
-            rates = objective.optimizers.rates(factor)
-            recorder.metrics(step, {**metrics, **extra, **rates})
-        if step % config.save_interval == 0:
-            keeper.checkpoint(step)
-        guards.on_save(keeper.run, step)
-        if stop is not None and stop.asked and not is_last:
-            raise _stopped(keeper, step, stop)
-    keeper.final(step)
-    return step
+    passage = passage or Passage(objective)
+    processes = passage.processes
+    keeper = keeper or Keeper(objective, config, run, recorder, processes=processes)
+    with watching(
+        objective, run=run, recorder=recorder, start=start, asks=processes.is_first
+    ) as watch:
+        loop = _Loop(objective, config, recorder, passage, keeper, watch)
+        return loop.train(start, stop or Stop())
 
 
 @dataclass(frozen=True)
@@ -195,6 +124,7 @@ class _Done:
     """One optimizer step, taken or refused."""
 
     result: StepResult
+    """Of all processes."""
     metrics: Mapping[str, float]
     norm: float
     """Of the gradient before clipping."""
@@ -202,27 +132,98 @@ class _Done:
     """Why it was refused."""
 
 
-def _step(
-    objective: Objective[Batch, Part],
-    batch: Batch,
-    clip: float,
-    factor: float,
-    step: int,
-    keeper: Keeper,
-    guards: Guards,
-) -> _Done:
-    """Take one optimizer step, or refuse it and leave the weights as they are."""
-    with guards.on_step():
-        result = _backward(objective, batch, step, guards)
-    norm = float(nn.utils.clip_grad_norm_(objective.optimizers.parameters, clip))
-    metrics, loss = result.metrics, float(result.loss.detach())
-    strike = keeper.strikes.judge(step, metrics, result.weights, loss=loss, norm=norm)
-    if strike is None:
-        objective.optimizers.step(factor)
-        keeper.stepped()
-    else:
-        objective.optimizers.forget()
-    return _Done(result, metrics, norm, strike)
+@dataclass(frozen=True)
+class _Loop(Generic[Batch, Part]):
+    objective: Objective[Batch, Part]
+    config: TrainingConfig
+    recorder: Recorder
+    passage: Passage
+    keeper: Keeper
+    watch: Watch
+
+    def train(self, start: int, stop: Stop) -> int:
+        """Return the steps that are done in the end."""
+        objective, config, processes = self.objective, self.config, self.passage.processes
+        clock, seen, step = time.monotonic(), 0, start
+        is_last = start >= config.steps or objective.is_finished
+        batches = objective.batches(start)
+        while not is_last:
+            step += 1
+            factor = course(step - 1, config.steps, warmup=config.warmup, decay=config.decay)
+            batch = processes.together(lambda: next(batches))
+            done = self._step(batch, factor, step)
+            result, metrics = done.result, done.metrics
+            seen += result.tokens
+            if result.replies:
+                self.recorder.record(EventKind.HIST, step, result.replies)
+            if done.strike is None:
+                self.passage.guards.after(step, metrics)
+                self.watch.after(step, {**metrics, **memory_figures()})
+            else:
+                self.watch.struck(step, done.strike, examples_of(objective, batch))
+            if step % config.eval_interval == 0:
+                with self.keeper.averaged():
+                    self.watch.evaluate(step, objective)
+            is_stopped, is_finished = self._agreed(stop)
+            is_last = step >= config.steps or is_finished
+            if step % _LOG_EVERY == 0 or is_last:
+                speed = seen / (time.monotonic() - clock)
+                extra = {"train/grad_norm": done.norm, "perf/tokens_per_s": speed}
+                rates = objective.optimizers.rates(factor)
+                self.recorder.metrics(step, {**metrics, **extra, **memory_figures(), **rates})
+            if step % config.save_interval == 0:
+                self.keeper.checkpoint(step)
+            if processes.is_first:
+                self.passage.guards.on_save(self.keeper.run, step)
+            if (is_stopped or (processes.size == 1 and stop.asked)) and not is_last:
+                raise _stopped(self.keeper, step, stop)
+        self.keeper.final(step)
+        return step
+
+    def _agreed(self, stop: Stop) -> tuple[bool, bool]:
+        """Return whether any process was asked to stop, and whether the first one has finished."""
+        told = self.passage.processes.gather([stop.asked, self.objective.is_finished])
+        return any(asked for asked, _ in told), told[0][1]
+
+    def _step(self, batch: Batch, factor: float, step: int) -> _Done:
+        """Take one optimizer step, or refuse it and leave the weights as they are."""
+        with self.passage.guards.on_step():
+            mine = self._backward(batch, step)
+        parameters = self.objective.optimizers.parameters
+        norm = float(whole_of(nn.utils.clip_grad_norm_(parameters, self.config.clip)))
+        result = over_processes(mine, self.passage.processes)
+        metrics, loss = result.metrics, float(result.loss.detach())
+        strike = self.keeper.strikes.judge(step, metrics, result.weights, loss=loss, norm=norm)
+        if strike is None:
+            self.objective.optimizers.step(factor)
+            self.keeper.stepped()
+        else:
+            self.objective.optimizers.forget()
+        return _Done(result, metrics, norm, strike)
+
+    def _backward(self, batch: Batch, step: int) -> StepResult:
+        """Take the gradient of a whole step, part by part."""
+        objective, processes = self.objective, self.passage.processes
+        whole: StepResult | None = None
+        finite = (is_finite(parameter) for parameter in objective.optimizers.parameters)
+        if processes.any(not all(finite)):
+            raise RunError(
+                f"Wanted a finite weight, got NaN or infinity at step {step}, before it was taken. "
+                "Lower run.learning_rate and go back to a checkpoint."
+            )
+        parts = objective.parts(batch)
+        counts = None
+        if len(parts) > 1 or processes.size > 1:
+            counts = objective.counts(parts)
+            counts = None if counts is None else processes.totals(counts)
+        for place, part in enumerate(parts, 1):
+            compute = partial(objective.step, part, counts)
+            with self.passage.run(compute, is_last=place == len(parts)) as result:
+                self.passage.guards.on_pass()
+                self.passage.backward(result)
+            whole = result if whole is None else whole + result
+        assert whole is not None, "a step has at least one part."
+        return whole
 
 
 def _stopped(keeper: Keeper, step: int, stop: Stop) -> RunStopped:
@@ -232,24 +233,3 @@ def _stopped(keeper: Keeper, step: int, stop: Stop) -> RunStopped:
         "Go on with --resume auto.",
         signal=stop.signal,
     )
-
-
-def _backward(
-    objective: Objective[Batch, Part], batch: Batch, step: int, guards: Guards
-) -> StepResult:
-    """Take the gradient of a whole step, part by part."""
-    whole: StepResult | None = None
-    if not all(bool(torch.isfinite(p).all()) for p in objective.optimizers.parameters):
-        raise RunError(
-            f"Wanted a finite weight, got NaN or infinity at step {step}, before it was taken. Lower "
-            "run.learning_rate and go back to a checkpoint."
-        )
-    parts = objective.parts(batch)
-    counts = objective.counts(parts)
-    for part in parts:
-        with objective.step(part, counts) as result:
-            guards.on_pass()
-            result.loss.backward()
-        whole = result if whole is None else whole + result
-    assert whole is not None, "a step has at least one part."
-    return whole

@@ -15,6 +15,7 @@ _MLP_WIDTHS_PER_BLOCK = 4
 _LOGITS_PER_TOKEN = 3
 """Vectors as long as the vocabulary for each learned token: logits, their log-softmax, its gradient."""
 _BYTES = 4
+"""Of a number that learns, of its gradient, and of a logit."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +42,25 @@ class StepSize:
     hidden: int
     mlp: int
     vocabulary: int
+    bytes: int = _BYTES
+    """Of a number of the base."""
+    recomputes: bool = False
+    """Whether blocks keep only their inputs."""
 
     @property
     def activations(self) -> int:
         """Bytes that are kept for the gradient.
 
-        4 (tokens * blocks * (10 hidden + 4 mlp) + 3 learned * vocabulary)
+        bytes * tokens * blocks * (10 hidden + 4 mlp) + 4 * 3 learned * vocabulary
+
+        Where blocks are recomputed, each keeps `hidden`, and one at a time all the rest.
         """
         width = _WIDTHS_PER_BLOCK * self.hidden + _MLP_WIDTHS_PER_BLOCK * self.mlp
-        kept = self.tokens * self.blocks * width
-        return _BYTES * (kept + _LOGITS_PER_TOKEN * self.learned * self.vocabulary)
+        kept = self.blocks * width
+        if self.recomputes:
+            kept = self.blocks * self.hidden + min(1, self.blocks) * width
+        logits = _BYTES * _LOGITS_PER_TOKEN * self.learned * self.vocabulary
+        return self.bytes * self.tokens * kept + logits
 
 
 def memory_of(

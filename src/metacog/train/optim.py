@@ -1,10 +1,11 @@
 """Parameter groups, optimisers and the learning rate's course."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from metacog.config.run import RunConfig
 from metacog.model.adapt import Adapted
@@ -28,24 +29,33 @@ class Optimizers:
     """Muon for matrices, AdamW for all else, under one course of the learning rate."""
 
     def __init__(self, groups: Sequence[Group]) -> None:
-        self._parts: list[torch.optim.Optimizer] = []
-        self._rates: list[float] = []
         self.groups = tuple(groups)
-        for group in groups:
-            parameters = list(group.parameters)
-            if group.matrices:
-                self._parts.append(
-                    Muon(parameters, lr=group.learning_rate, weight_decay=group.weight_decay)
-                )
-            else:
-                self._parts.append(
-                    torch.optim.AdamW(
-                        parameters,
-                        lr=group.learning_rate,
-                        weight_decay=group.weight_decay,
-                        betas=(0.9, 0.95),
-                    )
-                )
+        self._parts = [_optimizer(group) for group in groups]
+        self._whole: list[nn.Parameter] = []
+
+    def move(self, shards: Mapping[nn.Parameter, nn.Parameter]) -> None:
+        """Let shards learn in the place of whole parameters, which follow them from now on.
+
+        Args:
+            shards: This process's share of each parameter that learns. Nothing has been learned yet.
+
+        Raises:
+            ValueError: If a group is learned by Muon, which needs whole matrices.
+        """
+        if any(group.matrices for group in self.groups):
+            raise ValueError("Muon wanted whole matrices, got shards. Train them on one process.")
+        self._whole = self.parameters
+        self.groups = tuple(
+            replace(group, parameters=[shards[p] for p in group.parameters])
+            for group in self.groups
+        )
+        self._parts = [_optimizer(group) for group in self.groups]
+
+    @torch.no_grad()
+    def mirror(self) -> None:
+        """Copy what shards have become into the whole parameters, where there are any."""
+        for whole, shard in zip(self._whole, self.parameters if self._whole else (), strict=True):
+            whole.copy_(whole_of(shard))
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -64,6 +74,7 @@ class Optimizers:
         """Forget the gradients, the parameters as they are."""
         for part in self._parts:
             part.zero_grad(set_to_none=True)
+        self.mirror()
 
     def rates(self, factor: float) -> dict[str, float]:
         """Return the learning rate of each group by event name."""
@@ -75,7 +86,7 @@ class Optimizers:
     def weights(self) -> dict[str, torch.Tensor]:
         """Return what learns by group and place."""
         return {
-            f"{group.name}/{index}": parameter.detach().clone()
+            f"{group.name}/{index}": whole_of(parameter.detach()).clone()
             for group in self.groups
             for index, parameter in enumerate(group.parameters)
         }
@@ -93,12 +104,13 @@ class Optimizers:
             differing = sorted(name for name, _ in wanted.items() ^ got.items())
             raise ValueError(f"wanted weights of the same groups, got others: {differing[:5]}")
         for name, parameter in mine.items():
-            parameter.copy_(tensors[name])
+            parameter.copy_(share_of(parameter, tensors[name]))
+        self.mirror()
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return the optimisers' state as tensors by group, parameter and key."""
         return {
-            f"{group.name}/{index}/{key}": torch.as_tensor(value).detach().clone()
+            f"{group.name}/{index}/{key}": whole_of(torch.as_tensor(value).detach()).clone()
             for part, group in zip(self._parts, self.groups, strict=True)
             for index, parameter in enumerate(group.parameters)
             for key, value in part.state[parameter].items()
@@ -110,10 +122,43 @@ class Optimizers:
             for index, parameter in enumerate(group.parameters):
                 prefix = f"{group.name}/{index}/"
                 part.state[parameter] = {
-                    name.removeprefix(prefix): value.clone()
+                    name.removeprefix(prefix): share_of(parameter, value).clone()
                     for name, value in tensors.items()
                     if name.startswith(prefix)
                 }
+
+
+def _optimizer(group: Group) -> torch.optim.Optimizer:
+    parameters = list(group.parameters)
+    if group.matrices:
+        return Muon(parameters, lr=group.learning_rate, weight_decay=group.weight_decay)
+    return torch.optim.AdamW(
+        parameters, lr=group.learning_rate, weight_decay=group.weight_decay, betas=(0.9, 0.95)
+    )
+
+
+def whole_of(tensor: Tensor) -> Tensor:
+    """Return a tensor put together from the shards of all processes; any other as it is."""
+    if not isinstance(tensor, DTensor):
+        return tensor
+    whole: Tensor = tensor.full_tensor()
+    return whole
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Return whether every number is finite; of a sharded tensor, every one in this process."""
+    local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return bool(torch.isfinite(local).all())
+
+
+def share_of(like: Tensor, value: Tensor) -> Tensor:
+    """Return this process's share of a value, cut as `like` is; all of it where that is not cut."""
+    if value.shape != like.shape:
+        return value
+    value = value.to(like.device)
+    if not isinstance(like, DTensor):
+        return value
+    return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
 
 
 def parameter_groups(

@@ -13,6 +13,7 @@ from metacog.model.bundle import MetacogModel
 from metacog.records import CloseReason, Generation
 from metacog.train.gate import shortest_right
 from metacog.train.given import GivenTrace, as_trace
+from metacog.train.processes import ALONE, Processes
 
 
 def shortest_enough(
@@ -67,21 +68,31 @@ class OwnTraces:
     Args:
         train: Replies to learn from.
         validation: Replies to measure on.
-        size: Replies of a batch.
+        size: Replies of a batch on each process.
         seed: Of the choice.
+        processes: Over which the replies of a step are spread.
     """
 
     def __init__(
-        self, train: Sequence[Generation], validation: Sequence[Generation], *, size: int, seed: int
+        self,
+        train: Sequence[Generation],
+        validation: Sequence[Generation],
+        *,
+        size: int,
+        seed: int,
+        processes: Processes = ALONE,
     ) -> None:
+        self._processes = processes
         self._train = sorted(train, key=lambda reply: len(reply.prompt) + len(reply.steps))
         self._validation, self._size, self._seed = validation, size, seed
 
     def batch(self, step: int) -> Sequence[GivenTrace]:
         """Return the replies of a step."""
-        last = max(0, len(self._train) - self._size)
+        size = self._size * self._processes.size
+        last = max(0, len(self._train) - size)
         first = Random(f"{self._seed}/{step}").randint(0, last)
-        return [_given(reply) for reply in self._train[first : first + self._size]]
+        mine = self._processes.share(self._train[first : first + size])
+        return [_given(reply) for reply in mine]
 
     def validation(self) -> Sequence[GivenTrace]:
         """Return the replies to measure on."""

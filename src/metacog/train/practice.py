@@ -32,6 +32,8 @@ from metacog.losses.policy import policy_loss
 from metacog.losses.report import LossReport
 from metacog.model.adapt import Adapted
 from metacog.model.bundle import MetacogModel
+from metacog.model.learner import Learner
+from metacog.model.metacog import MetacogLayer
 from metacog.model.outputs import LayerOutput
 from metacog.records import Generation
 from metacog.train.features import Features, extract, joined
@@ -63,8 +65,9 @@ from metacog.train.layer_losses import (
     plan_tallies,
     point_starts,
 )
-from metacog.train.loop import Counts, StepResult
 from metacog.train.optim import Optimizers, parameter_groups
+from metacog.train.processes import ALONE, Processes
+from metacog.train.result import Counts, StepResult
 from metacog.train.saving import save_adapted
 from metacog.train.state import State
 
@@ -116,6 +119,7 @@ class Practice:
         objective: Its part about practice.
         train: Questions to practise on.
         validation: Questions of the small evaluations.
+        processes: Over which a step's groups are spread, alike.
     """
 
     is_finished = False
@@ -129,15 +133,17 @@ class Practice:
         *,
         train: Sequence[Question],
         validation: Sequence[Question],
+        processes: Processes = ALONE,
     ) -> None:
         assert model.reader is not None
         self.model, self.layer = model, model.reader.layer
         self._config, self._objective = config, objective
-        self._size = config.run.batch * config.run.grad_accum
+        self._processes = processes
+        self._size = config.run.batch * config.run.grad_accum * processes.size
         if len(train) < self._size:
             raise ConfigError(
                 f"Wanted questions for the {self._size} groups of a step (run.batch times "
-                f"run.grad_accum), got {len(train)}. Raise data.num_prompts."
+                f"run.grad_accum on each process), got {len(train)}. Raise data.num_prompts."
             )
         self._train, self._validation = train, validation[:_VALIDATED]
         self._weights = {
@@ -147,7 +153,6 @@ class Practice:
         }
         if not acting_plans(model):  # Nothing else teaches the plan head: it would end up uniform.
             self._weights[LossName.STYLE] = 0.0
-        self._losses = LayerLosses(self.layer, config)
         self._replay: deque[Features] = deque(maxlen=objective.replay)
         self._current: PracticeBatch | None = None
         self._adapted = adapted
@@ -192,7 +197,8 @@ class Practice:
         found = {name: torch.tensor(0.0) for name in (LossName.POLICY, LossName.CLOSING)}
         for part in parts:
             if isinstance(part, LayerPart):
-                found |= {n: report.count for n, report in self._layer_reports(part).items()}
+                reports = self._layer_reports(part, self.layer)
+                found |= {name: report.count for name, report in reports.items()}
             else:
                 steps = (step for reply in part.replies for step in reply.steps)
                 found[LossName.POLICY] += sum(step.sampled and not step.altered for step in steps)
@@ -200,17 +206,25 @@ class Practice:
                 found[LossName.CLOSING] += sum(cuts)
         return found
 
+    def learner(self) -> Learner:
+        """Return base, layer and gate."""
+        return Learner.of(self.model)
+
     @contextmanager
-    def step(self, part: PracticePart, counts: Counts | None = None) -> Iterator[StepResult]:
+    def step(
+        self, part: PracticePart, counts: Counts | None = None, learner: Learner | None = None
+    ) -> Iterator[StepResult]:
         """Give the weighted losses of a part, the gate on until the gradient is taken."""
-        self.layer.train()
+        model = self.model if learner is None else learner.inside(self.model)
+        assert model.reader is not None
+        layer = model.reader.layer.train()
         if isinstance(part, LayerPart):
-            yield self._layer_step(part, counts)
+            yield self._layer_step(part, counts, layer)
             return
-        reading = self.layer.read(part.states, telemetry=False)
-        batch = reply_batch(part.replies, self.model.base.pad_id)
-        with gated(self.model, reading, batch.gated) as state:
-            logits, targets, trained = reply_logits(self.model, batch)
+        reading = layer.read(part.states, telemetry=False)
+        batch = reply_batch(part.replies, model.base.pad_id)
+        with gated(model, reading, batch.gated) as state:
+            logits, targets, trained = reply_logits(model, batch)
             report = policy_loss(
                 logits,
                 targets,
@@ -298,8 +312,10 @@ class Practice:
 
     def _roll_out(self, number: int) -> PracticeBatch:
         seed = self._config.run.seed
-        questions = Random(f"{seed}/{number}").sample(self._train, k=self._size)
-        rollouts = roll_out_groups(self.model, questions, self._objective, seed=seed, step=number)
+        asked = Random(f"{seed}/{number}").sample(self._train, k=self._size)
+        questions = self._processes.share(asked)
+        first = (number * self._processes.size + self._processes.rank) * len(questions)
+        rollouts = roll_out_groups(self.model, questions, self._objective, seed=seed, first=first)
         self._remember([group[self._objective.predicted] for group in rollouts], number)
         most = self._config.budget.max_tokens
         every = [rollout for group in rollouts for rollout in group]
@@ -320,10 +336,12 @@ class Practice:
         rows = extract(self.model, traces, temperature=temperature, seed=number)
         self._replay.append(joined(list(rows)))
 
-    def _layer_step(self, part: LayerPart, counts: Counts | None) -> StepResult:
+    def _layer_step(
+        self, part: LayerPart, counts: Counts | None, layer: MetacogLayer
+    ) -> StepResult:
         assert self.model.reader is not None
-        out = self._read(part.batch)
-        reports = self._layer_reports(part)
+        out = self._read(part.batch, layer)
+        reports = self._layer_reports(part, layer)
         loss = combine(reports, self._weights, counts)
         tallies = {
             **layer_tallies(out, self.layer.scale),
@@ -334,14 +352,14 @@ class Practice:
         figures = reply_figures(part.batch.groups)
         return StepResult(loss, reports, self._weights, 0, tallies, figures)
 
-    def _read(self, batch: PracticeBatch) -> LayerOutput:
+    def _read(self, batch: PracticeBatch, layer: MetacogLayer) -> LayerOutput:
         """Return the reading of every reply's prompt, its confidence at the reply's cap."""
         caps = torch.tensor([cap for group in batch.groups for cap in group.caps])
-        return self.layer.read(batch.states.repeat_interleave(self._objective.group_size, 0), caps)
+        return layer.read(batch.states.repeat_interleave(self._objective.group_size, 0), caps)
 
-    def _layer_reports(self, part: LayerPart) -> Reports:
+    def _layer_reports(self, part: LayerPart, layer: MetacogLayer) -> Reports:
         assert self.model.reader is not None
-        out = self._read(part.batch)
+        out = self._read(part.batch, layer)
         plans = self.model.reader.plans if acting_plans(self.model) else ()
         reports = group_reports(part.batch.groups, out, self.layer.scale, self._config, plans=plans)
         features = joined(list(self._replay))
@@ -349,9 +367,11 @@ class Practice:
             self._config.run.seed * 1_000_003 + part.batch.number
         )
         most = min(len(features.need), _REPLAYED * len(part.batch.groups))
-        chosen = torch.randperm(len(features.need), generator=generator)[:most]
+        order = torch.randperm(len(features.need), generator=generator, device="cpu")
+        chosen = order[:most].to(features.need.device)
         earlier = batch_of(features, point_starts(features), chosen, generator)
-        for name, report in self._losses.reports(features, earlier)[1].items():
+        losses = LayerLosses(layer, self._config)
+        for name, report in losses.reports(features, earlier)[1].items():
             reports[name] = reports[name] + report if name in reports else report
         return reports
 

@@ -5,7 +5,7 @@ first prompt is shown.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -140,7 +140,10 @@ def _of_imitation(
     training.traces.close()
     base, gate = model.base, training.model.gate
     laid_out = segment_batch(replies, base.pad_id)
-    above_gate = 0 if gate is None else len(base.blocks) - 1 - gate.shape.layer
+    passed = 0 if gate is None else len(base.blocks) - 1 - gate.shape.layer
+    if config.adaptation.enabled:
+        whole = config.adaptation.unfreeze_all
+        passed = len(base.blocks) if whole else max(passed, config.adaptation.last_k)
     longest = metrics.get("data/longest_seen")
     return _report(
         config,
@@ -155,7 +158,10 @@ def _of_imitation(
             batch=tuple(laid_out.valid.sum(1).tolist()),
         ),
         sources=sources,
-        step=_step_size(base.model, laid_out.ids, laid_out.trained, above_gate),
+        step=replace(
+            _step_size(base.model, laid_out.ids, laid_out.trained, passed),
+            recomputes=base.recomputes,
+        ),
     )
 
 
@@ -293,4 +299,5 @@ def _step_size(
         hidden=int(config.hidden_size),
         mlp=max(max(matrix.shape) for matrix in matrices),
         vocabulary=int(config.vocab_size),
+        bytes=model.dtype.itemsize,
     )

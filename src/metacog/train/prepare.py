@@ -36,6 +36,7 @@ from metacog.train.layer import LayerTraining, layer_shape
 from metacog.train.own import OwnTraces, shortest_enough
 from metacog.train.plans import plan_labels, with_plans
 from metacog.train.practice import Practice
+from metacog.train.processes import ALONE, Processes
 from metacog.train.rollouts import Progress, collect_features, uncapped_waves
 from metacog.train.text import TextSources, text_traces
 from metacog.train.traces import SolvedTraces, Traces
@@ -54,10 +55,11 @@ def prepare_layer(
     model: MetacogModel,
     run: RunDir,
     recorder: Recorder,
+    processes: Processes = ALONE,
 ) -> LayerTraining:
     """Let the frozen base answer its questions, and return a layer to be taught by what it did."""
     bare = MetacogModel(model.base, decoding=_decoding(config, model))
-    collected = Collected(run, digest_of_world(world_of(model)))
+    collected = Collected(run, digest_of_world(world_of(model)), processes)
     found: dict[Split, Features] = {}
     for split in (Split.LAYER_TRAIN, Split.VALIDATION):
 
@@ -66,7 +68,7 @@ def prepare_layer(
             return _labelled(bare, config, objective, split, features, recorder)
 
         found[split] = collected.features(split.value, collect)
-    _keep(found, run)
+    processes.first(partial(_keep, found, run))
     torch.manual_seed(config.run.seed)
     return LayerTraining(
         MetacogLayer(layer_shape(bare, config)),
@@ -75,6 +77,7 @@ def prepare_layer(
         train=found[Split.LAYER_TRAIN],
         validation=found[Split.VALIDATION],
         patience=objective.patience,
+        processes=processes,
     )
 
 
@@ -84,12 +87,13 @@ def prepare_rereading(
     model: MetacogModel,
     run: RunDir,
     recorder: Recorder,
+    processes: Processes = ALONE,
 ) -> LayerTraining:
     """Let the model answer with its gate in place, and return its layer to learn re-reading that."""
     assert model.reader is not None
     layer = model.reader.layer
     model = replace(model, decoding=_decoding(config, model))
-    collected = Collected(run, digest_of_world(world_of(model)))
+    collected = Collected(run, digest_of_world(world_of(model)), processes)
     found = {
         split: collected.features(
             split.value,
@@ -97,7 +101,7 @@ def prepare_rereading(
         )
         for split in (Split.LAYER_TRAIN, Split.VALIDATION)
     }
-    _keep(found, run)
+    processes.first(partial(_keep, found, run))
     torch.manual_seed(config.run.seed)
     return LayerTraining(
         layer,
@@ -107,6 +111,7 @@ def prepare_rereading(
         validation=found[Split.VALIDATION],
         patience=objective.patience,
         rereadings_only=True,
+        processes=processes,
     )
 
 
@@ -116,10 +121,11 @@ def prepare_gate(
     model: MetacogModel,
     run: RunDir,
     recorder: Recorder,
+    processes: Processes = ALONE,
 ) -> GateTraining:
     """Let the base answer, keep its shortest right replies, and return a gate to learn them."""
     bare = MetacogModel(model.base, decoding=_decoding(config, model))
-    collected = Collected(run, digest_of_world(world_of(model)))
+    collected = Collected(run, digest_of_world(world_of(model)), processes)
     replies = {
         split: collected.replies(
             f"{split.value}-replies", partial(_shortest, bare, config, objective, split, recorder)
@@ -134,6 +140,7 @@ def prepare_gate(
         train=replies[Split.LAYER_TRAIN],
         validation=replies[Split.VALIDATION],
         patience=objective.patience,
+        processes=processes,
     )
 
 
@@ -143,6 +150,7 @@ def prepare_imitation(
     model: MetacogModel,
     sources: TextSources,
     quarantine: Path | None,
+    processes: Processes = ALONE,
 ) -> Imitation:
     """Return a fresh layer and gate to be taught by solvers' traces, or by rows of text."""
     torch.manual_seed(config.run.seed)
@@ -153,7 +161,15 @@ def prepare_imitation(
     gate = FeedbackGate(gate_shape(with_layer, config)) if config.feedback.enabled else None
     traces: Traces
     if sources:
-        traces = text_traces(config, model.base, sources, quarantine=quarantine)
+        traces = text_traces(
+            config,
+            model.base,
+            sources,
+            quarantine=quarantine if processes.is_first else None,
+            rank=processes.rank,
+            world_size=processes.size,
+            share=processes.largest,
+        )
     else:
         train, validation = (
             questions_of(config, split) for split in (Split.LAYER_TRAIN, Split.VALIDATION)
@@ -164,6 +180,7 @@ def prepare_imitation(
             validation=validation,
             size=config.run.batch * config.run.grad_accum,
             seed=config.run.seed,
+            processes=processes,
         )
     adapted = adapt(model.base, config.adaptation)
     return Imitation(with_layer, gate, adapted, config, objective, traces)
@@ -175,10 +192,11 @@ def prepare_own_imitation(
     model: MetacogModel,
     run: RunDir,
     recorder: Recorder,
+    processes: Processes = ALONE,
 ) -> Imitation:
     """Let the model answer, cut its right replies where they are enough, and return it to learn them."""
     model = replace(model, decoding=_decoding(config, model))
-    collected = Collected(run, digest_of_world(world_of(model)))
+    collected = Collected(run, digest_of_world(world_of(model)), processes)
     train, validation = (
         collected.replies(
             f"{split.value}-enough", partial(_enough, model, config, objective, split, recorder)
@@ -187,13 +205,17 @@ def prepare_own_imitation(
     )
     size = config.run.batch * config.run.grad_accum
     torch.manual_seed(config.run.seed)
-    traces = OwnTraces(train, validation, size=size, seed=config.run.seed)
+    seed = config.run.seed
+    traces = OwnTraces(train, validation, size=size, seed=seed, processes=processes)
     adapted = adapt(model.base, config.adaptation)
     return Imitation(model, model.gate, adapted, config, objective, traces)
 
 
 def prepare_practice(
-    config: RunConfig, objective: PracticeObjective, model: MetacogModel
+    config: RunConfig,
+    objective: PracticeObjective,
+    model: MetacogModel,
+    processes: Processes = ALONE,
 ) -> Practice:
     """Return the model with what of its base may learn, to be taught by its own rollouts."""
     torch.manual_seed(config.run.seed)
@@ -207,6 +229,7 @@ def prepare_practice(
         objective,
         train=train,
         validation=validation,
+        processes=processes,
     )
 
 

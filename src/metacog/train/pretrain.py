@@ -23,11 +23,12 @@ from metacog.errors import ConfigError, RunError
 from metacog.losses.combine import LossName
 from metacog.losses.report import LossReport
 from metacog.model.base import load_base
+from metacog.model.learner import Learner
 from metacog.model.scratch import untrained_base
 from metacog.text.tokenizer import Tokenizer, build_tokenizer
 from metacog.train.gated import padding_tallies
-from metacog.train.loop import Counts, StepResult
 from metacog.train.optim import Group, Optimizers, matrices_and_rest
+from metacog.train.result import Counts, StepResult
 from metacog.train.state import State
 
 _VOCABULARY_SEED = 1
@@ -86,8 +87,17 @@ class Pretraining:
     def counts(self, _parts: Sequence[TokenBatch]) -> None:
         """There is only ever one part."""
 
+    def learner(self) -> Learner:
+        """Return the base."""
+        return Learner(base=self.model)
+
     @contextmanager
-    def step(self, batch: TokenBatch, _counts: Counts | None = None) -> Iterator[StepResult]:
+    def step(
+        self,
+        batch: TokenBatch,
+        _counts: Counts | None = None,
+        _learner: Learner | None = None,  # one process holds it, so it is the same
+    ) -> Iterator[StepResult]:
         """Give the weighted cross-entropy of a batch."""
         report = self._report(batch, self._body)
         reports, weights = {LossName.ANSWER: report}, {LossName.ANSWER: 1.0}

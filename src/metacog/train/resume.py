@@ -14,6 +14,7 @@ from metacog.telemetry.manifest import MANIFEST_NAME, Manifest, verified
 from metacog.telemetry.provenance import Provenance
 from metacog.telemetry.rewind import rewind
 from metacog.telemetry.rundir import RunDir
+from metacog.train.processes import Processes
 
 AUTO = "auto"
 
@@ -107,6 +108,22 @@ def require_same(run: RunDir, config: RunConfig, resumption: Resumption) -> dict
             "Set that file back to what it was."
         )
     return {key: f"{before!r} -> {after!r}" for key, (before, after) in changed.items()}
+
+
+def require_processes(resumption: Resumption, processes: Processes) -> None:
+    """Refuse to go on with another number of processes, or another way of sharing what is learned.
+
+    Each has data, noise and rollouts of its own, which others cannot go on with.
+
+    Raises:
+        CheckpointError: Saying with what the run began, and with what it would go on.
+    """
+    if resumption.manifest is not None and resumption.manifest.processes != processes.told:
+        raise CheckpointError(
+            f"{resumption.directory} was saved by a run on {resumption.manifest.processes} "
+            f"process(es), and would go on with {processes.told}. Launch as many as before in the "
+            "same way, or start another run."
+        )
 
 
 def require_world(resumption: Resumption, world: Mapping[str, str]) -> None:

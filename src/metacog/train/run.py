@@ -1,29 +1,32 @@
 """One run from its configuration: checks, directory, events, objective, loop; or its second half."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from metacog.config import cautions, digest
+import torch
+
+from metacog.config import cautions
 from metacog.config.compare import essence
 from metacog.config.objective import Objective as AnyObjective
 from metacog.config.objective import PretrainObjective
 from metacog.config.run import RunConfig
 from metacog.errors import ConfigError, MetacogError, RunStopped
+from metacog.model.base import for_training
 from metacog.model.bundle import MetacogModel, load_model
-from metacog.telemetry import provenance
 from metacog.telemetry.events import EventKind
-from metacog.telemetry.lock import locked
 from metacog.telemetry.recorder import Recorder
-from metacog.telemetry.rundir import RunDir, default_name
-from metacog.telemetry.sinks import open_sinks, require_sinks
+from metacog.telemetry.rundir import RunDir
+from metacog.telemetry.sinks import MultiSink, open_sinks, require_sinks
+from metacog.train.beginning import Beginning, begin
 from metacog.train.checkpoint import Keeper, Origin
-from metacog.train.checks import refuse_unused
+from metacog.train.checks import refuse_unused, require_trainable
 from metacog.train.collected import Collected
 from metacog.train.guards import guards_for
 from metacog.train.loop import Objective, fit
+from metacog.train.passage import Passage
 from metacog.train.prepare import (
     prepare_gate,
     prepare_imitation,
@@ -33,16 +36,8 @@ from metacog.train.prepare import (
     prepare_rereading,
 )
 from metacog.train.pretrain import Pretraining
-from metacog.train.resume import (
-    AUTO,
-    Resumption,
-    choose,
-    make_way,
-    note_origin,
-    require_same,
-    require_world,
-    run_of,
-)
+from metacog.train.processes import Processes, joined
+from metacog.train.resume import Resumption, require_world
 from metacog.train.stopping import interruptible, stoppable
 from metacog.train.text import TextSources, open_sources
 from metacog.train.watch import Answering
@@ -50,6 +45,8 @@ from metacog.train.world import digest_of_world, world_of
 
 Narrate = Callable[[str], None]
 """Told what happens, in lines for people."""
+
+_SEED_STRIDE = 1_000_003
 
 
 @dataclass(frozen=True)
@@ -59,13 +56,10 @@ class _Job:
     config: RunConfig
     model: MetacogModel | None
     sources: TextSources
-    run: RunDir
+    begun: Beginning
     narrate: Narrate
-    resumption: Resumption | None = None
-    """None for a new run."""
-    said: tuple[str, ...] = ()
-    """What was noticed before it goes on."""
-    world: dict[str, str] = field(default_factory=dict)
+    world: dict[str, str]
+    processes: Processes
 
 
 def train(
@@ -95,42 +89,38 @@ def train(
     """
     config = config.model_copy(deep=True)
     require_sinks(config.logging.sinks)
-    model, sources = checked(config)
-    world = world_of(model)
-    origin = provenance.collect(seed=config.run.seed, config_digest=digest(config))
-    name = config.run.name or default_name(config.run.objective.kind, datetime.now().astimezone())
-    path = run_dir or Path("runs") / name
-    if resume is not None:
-        path = run_of(resume, run_dir, config.run.name)
-    is_new = resume is None or (resume == AUTO and not path.exists())
-    run = RunDir.create(path, config=config, provenance=origin) if is_new else RunDir.open(path)
-    with locked(run.lock), interruptible():
-        if resume is None or is_new:  # nothing was done before
-            return _recorded(_Job(config, model, sources, run, narrate, world=world))
-        found = choose(run, resume)
-        changed = require_same(run, config, found)
-        require_world(found, world)
-        if run.final.is_dir() and "run.steps" not in changed:
-            narrate(f"{run.path} has come to its end; there is nothing left to do.")
-            return run
-        said = [*found.notices, *(f"changed: {key} {how}" for key, how in changed.items())]
-        said += make_way(run, found, config)
-        said += note_origin(run, origin, found.step)
-        return _recorded(_Job(config, model, sources, run, narrate, found, tuple(said), world))
+    parts_differ = config.run.objective.kind == "practice"
+    with joined(parts_differ=parts_differ) as processes, ExitStack() as held:
+        require_trainable(config, processes)
+        model, sources = processes.together(lambda: checked(config))
+        world = world_of(model)
+        held.enter_context(interruptible())
+        found = begin(config, world, processes, held, run_dir=run_dir, resume=resume)
+        tell = narrate if processes.is_first else _silent
+        if found.is_done:
+            tell(f"{found.run.path} has come to its end; there is nothing left to do.")
+            return found.run
+        _recorded(_Job(config, model, sources, found, tell, world, processes))
+        return found.run
 
 
-def _recorded(job: _Job) -> RunDir:
+def _silent(_message: str) -> None:
+    """Say nothing: the first process narrates."""
+
+
+def _recorded(job: _Job) -> None:
     """Train with everything recorded, whatever the end is."""
-    config, run = job.config, job.run
-    sinks = open_sinks(config.logging.sinks, run, num_steps=config.run.steps)
-    recorder = Recorder(run.name, sinks)
-    start = 0 if job.resumption is None else job.resumption.step
+    config, run, first = job.config, job.begun.run, job.processes.is_first
+    steps = config.run.steps
+    sink = open_sinks(config.logging.sinks, run, num_steps=steps) if first else MultiSink({})
+    recorder = Recorder(run.name, sink)
+    start = 0 if job.begun.resumption is None else job.begun.resumption.step
     try:
         recorder.record(EventKind.CONFIG, start, config.model_dump(mode="json"))
         for caution in cautions(config):
             recorder.alert(start, caution)
-        steps = _run(job, recorder)
-        recorder.record(EventKind.STATUS, steps, {"message": "done", "path": str(run.path)})
+        done = _run(job, recorder)
+        recorder.record(EventKind.STATUS, done, {"message": "done", "path": str(run.path)})
     except RunStopped:
         kept = run.stopped if run.stopped.is_dir() else run.path
         status = {"message": "stopped", "path": str(kept)}
@@ -141,7 +131,6 @@ def _recorded(job: _Job) -> RunDir:
         raise
     finally:
         recorder.close()
-    return run
 
 
 def checked(config: RunConfig) -> tuple[MetacogModel | None, TextSources]:
@@ -160,35 +149,45 @@ def checked(config: RunConfig) -> tuple[MetacogModel | None, TextSources]:
 
 
 def _run(job: _Job, recorder: Recorder) -> int:
-    objective, loop = _objective(job, recorder), job.config.run
-    world = {**job.world, **Collected(job.run, digest_of_world(job.world)).digests()}
-    keeper = Keeper(objective, loop, job.run, recorder, Origin(essence(job.config), world))
+    run, processes, loop = job.begun.run, job.processes, job.config.run
+    objective = processes.together(lambda: _objective(job, recorder))
+    if not processes.is_first:  # noise of its own
+        torch.manual_seed(loop.seed * _SEED_STRIDE + processes.rank)
+    guards = guards_for(job.config, _serving(objective, processes))
+    passage = Passage(objective, processes, guards)
+    world = {**job.world, **Collected(run, digest_of_world(job.world)).digests()}
+    origin = Origin(essence(job.config), world)
+    keeper = Keeper(objective, loop, run, recorder, origin, processes=processes)
     start = 0
-    if job.resumption is not None:
-        require_world(job.resumption, world)
-        start = _go_on(job, job.resumption, keeper, recorder)
+    if job.begun.resumption is not None:
+        require_world(job.begun.resumption, world)
+        start = _go_on(job, job.begun.resumption, keeper, recorder)
     with stoppable() as stop:
         return fit(
             objective,
             loop,
-            run=job.run,
+            run=run,
             recorder=recorder,
             start=start,
             keeper=keeper,
             stop=stop,
-            guards=guards_for(
-                job.config, objective.current() if isinstance(objective, Answering) else None
-            ),
+            passage=passage,
         )
+
+
+def _serving(objective: Objective[Any, Any], processes: Processes) -> MetacogModel | None:
+    """Return the model whose gate passes must have; shards pass through a copy of it."""
+    is_here = processes.strategy != "fsdp2"
+    return objective.current() if is_here and isinstance(objective, Answering) else None
 
 
 def _go_on(job: _Job, resumption: Resumption, keeper: Keeper, recorder: Recorder) -> int:
     """Restore a checkpoint and give the receipt; return the steps that were done."""
-    start, restored = 0, list(job.said)
+    start, restored = 0, list(job.begun.said)
     if resumption.directory is not None:
         start, parts = keeper.load(resumption.directory)
         restored += parts
-    source = job.run.path if resumption.directory is None else resumption.directory
+    source = job.begun.run.path if resumption.directory is None else resumption.directory
     told = f"resumed {source} at step {start} of {job.config.run.steps}"
     job.narrate("\n  ".join([told, *restored]))
     data = {"message": "resumed", "path": str(source), "receipt": restored}
@@ -208,6 +207,10 @@ def _checked_model(config: RunConfig) -> MetacogModel | None:
         base_path=config.model.base_path,
         precision=config.model.precision,
     )
+    base = for_training(
+        found.base, recomputes=config.model.grad_checkpoint, flash=config.model.flash_attn
+    )
+    found = replace(found, base=base)
     if needs_layer and found.reader is None:
         raise ConfigError(
             f"The objective {objective.kind} goes on from a layer, but {config.model.path} has none. "
@@ -235,23 +238,24 @@ def _layer_wanted(objective: AnyObjective) -> tuple[bool, Path | None]:
 
 def _objective(job: _Job, recorder: Recorder) -> Objective[Any, Any]:
     """Return what the run trains, with all that it learns from."""
-    config, model, run = job.config, job.model, job.run
+    config, model, run, processes = job.config, job.model, job.begun.run, job.processes
     objective = config.run.objective
     if isinstance(objective, PretrainObjective):
         return Pretraining(config, objective)
     assert model is not None
     match objective.kind:
         case "layer":
-            return prepare_layer(config, objective, model, run, recorder)
+            return prepare_layer(config, objective, model, run, recorder, processes)
         case "gate":
-            return prepare_gate(config, objective, model, run, recorder)
+            return prepare_gate(config, objective, model, run, recorder, processes)
         case "reread":
-            return prepare_rereading(config, objective, model, run, recorder)
+            return prepare_rereading(config, objective, model, run, recorder, processes)
         case "imitate" if objective.traces == "own":
-            return prepare_own_imitation(config, objective, model, run, recorder)
+            return prepare_own_imitation(config, objective, model, run, recorder, processes)
         case "imitate":
-            return prepare_imitation(config, objective, model, job.sources, run.quarantine)
+            text = job.sources
+            return prepare_imitation(config, objective, model, text, run.quarantine, processes)
         case "practice":
-            return prepare_practice(config, objective, model)
+            return prepare_practice(config, objective, model, processes)
         case _:
             raise AssertionError(f"{objective.kind} was let through")

@@ -23,6 +23,7 @@ from metacog.telemetry.recorder import Recorder
 from metacog.telemetry.rundir import RunDir, default_name
 from metacog.telemetry.sinks import open_sinks
 from metacog.train.checks import refuse_unused
+from metacog.train.processes import launched
 from metacog.train.resume import AUTO, Resumption, require_same, run_of
 from metacog.train.run import checked, train
 
@@ -108,6 +109,11 @@ def train_schedule(
         RunStopped: If the run was asked to stop.
     """
     config = config.model_copy(deep=True)
+    if (size := launched()) > 1:
+        raise ConfigError(
+            f"A schedule wanted one process, got {size}. Launch the recipe of each stage by itself, "
+            "the next one from the directory of the one before."
+        )
     if resume not in {None, AUTO}:
         raise ConfigError(
             f"A schedule goes on in the stage that was left (--resume auto), got {resume}. "

@@ -36,6 +36,7 @@ from metacog.train.gated import reply_batch, reply_logits
 from metacog.train.guards import guards_for
 from metacog.train.imitate import Imitation
 from metacog.train.loop import fit
+from metacog.train.passage import Passage
 from metacog.train.prepare import prepare_imitation
 
 
@@ -128,7 +129,7 @@ def ours(work: Work) -> tuple[Imitation, Contender]:
                 run=there,
                 recorder=recorder,
                 keeper=keeper,
-                guards=guards,
+                passage=Passage(objective, guards=guards),
             )
             recorder.close()
         return Timed(tokens_of(work, objective), keeper.ended - keeper.began)

@@ -10,6 +10,7 @@ from metacog.data.tasks.questions import Question
 from metacog.errors import CheckpointError
 from metacog.model.base import Base
 from metacog.train.given import GivenTrace, given_trace, text_trace
+from metacog.train.processes import ALONE, Processes
 
 
 @runtime_checkable
@@ -42,8 +43,9 @@ class SolvedTraces:
         base: Encodes them.
         train: Questions to train on.
         validation: Questions to measure on.
-        size: Traces of a batch.
+        size: Traces of a batch on each process.
         seed: Of the choice.
+        processes: Over which the traces of a step are spread.
     """
 
     def __init__(
@@ -54,15 +56,18 @@ class SolvedTraces:
         validation: Sequence[Question],
         size: int,
         seed: int,
+        processes: Processes = ALONE,
     ) -> None:
+        self._processes = processes
         self._base, self._train, self._validation = base, train, validation
         self._size, self._seed = size, seed
 
     def batch(self, step: int) -> Sequence[GivenTrace]:
         """Return the traces of a step."""
         rng = Random(f"{self._seed}/{step}")
-        questions = rng.choices(self._train, k=self._size)
-        return [given_trace(self._base, question, rng) for question in questions]
+        questions = rng.choices(self._train, k=self._size * self._processes.size)
+        # All are written on all processes: what is drawn for one depends on those before it.
+        return self._processes.share([given_trace(self._base, q, rng) for q in questions])
 
     def validation(self) -> Sequence[GivenTrace]:
         """Return a trace of each question to measure on."""

@@ -105,7 +105,7 @@ class Watch:
 
 @contextmanager
 def watching(
-    objective: object, *, run: RunDir, recorder: Recorder, start: int = 0
+    objective: object, *, run: RunDir, recorder: Recorder, start: int = 0, asks: bool = True
 ) -> Iterator[Watch]:
     """Watch a run until the block ends.
 
@@ -114,9 +114,10 @@ def watching(
         run: Whose samples tell what puzzles were before a run went on.
         recorder: Takes evaluations, samples and alerts.
         start: Steps done before.
+        asks: Whether puzzles are asked and alerts given here; one of several processes does so.
     """
     pulse = Pulse()
-    if isinstance(objective, Answering):
+    if asks and isinstance(objective, Answering):
         model = objective.current()
         earlier = read_events(run.samples) if run.samples.is_file() else []
         verdicts = Verdicts(event for event in earlier if event.step <= start)

@@ -38,4 +38,4 @@ def _of_tokenizer(base: Base) -> str:
 def _add(digest: "hashlib._Hash", tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in sorted(tensors.items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().contiguous().numpy().tobytes())
+        digest.update(tensor.detach().contiguous().cpu().numpy().tobytes())

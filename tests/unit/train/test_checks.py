@@ -17,7 +17,7 @@ TASKS = {"data": {"tasks": ["gcd"]}}
         ({**TASKS, "run": {"grad_accum": 4}}, r"grad_accum above 1"),
         ({"data": {"tasks": ["gcd"], "sample_limit": 5}}, r"data\.sample_limit"),
         ({**TASKS, "model": {"grad_checkpoint": True}}, r"model\.grad_checkpoint"),
-        ({**TASKS, "model": {"flash_attn": True}}, r"model\.flash_attn"),
+        ({**TASKS, "model": {"flash_attn": True}}, r"model\.flash_attn. No gradient passes"),
         ({**TASKS, "model": {"base_path": "x"}}, r"model\.base_path"),
         ({**TASKS, "losses": {"hopeless_target": 3}}, r"losses\.hopeless_target"),
         (

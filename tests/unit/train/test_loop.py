@@ -11,12 +11,14 @@ from metacog.config.run import TrainingConfig
 from metacog.errors import RunError
 from metacog.losses.combine import LossName
 from metacog.losses.report import LossReport, Tally
+from metacog.model.learner import Learner
 from metacog.telemetry.events import Event, EventKind
 from metacog.telemetry.recorder import Recorder
 from metacog.telemetry.rundir import RunDir
 from metacog.train.checkpoint import Keeper, forget_old
-from metacog.train.loop import Counts, StepResult, fit
+from metacog.train.loop import fit
 from metacog.train.optim import Group, Optimizers
+from metacog.train.result import Counts, StepResult
 from metacog.train.state import State
 
 
@@ -56,8 +58,13 @@ class Quadratic:
     def counts(self, _parts: Sequence[int]) -> Counts | None:
         return None
 
+    def learner(self) -> Learner:
+        return Learner()
+
     @contextmanager
-    def step(self, part: int, _counts: Counts | None = None) -> Iterator[StepResult]:
+    def step(
+        self, part: int, _counts: Counts | None = None, _learner: Learner | None = None
+    ) -> Iterator[StepResult]:
         self.seen.append(part)
         loss = (self.weight - 3).square().sum()
         if part == self.broken_at:
@@ -268,8 +275,13 @@ class InParts(Quadratic):
     def counts(self, parts: Sequence[int]) -> Counts:
         return {LossName.ANSWER: torch.tensor(float(sum(parts)))}
 
+    def learner(self) -> Learner:
+        return Learner()
+
     @contextmanager
-    def step(self, part: int, counts: Counts | None = None) -> Iterator[StepResult]:
+    def step(
+        self, part: int, counts: Counts | None = None, _learner: Learner | None = None
+    ) -> Iterator[StepResult]:
         assert counts is not None
         total = part * (self.weight - 3).square().sum()
         report = LossReport(total, torch.tensor(float(part)))

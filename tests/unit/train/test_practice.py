@@ -228,7 +228,9 @@ def test_what_a_step_logs(make_tiny_model: MakeModel) -> None:
     assert result.replies["cap"][1] is None
     wanted = {"rl/reward", "rl/reward_std", "rl/accuracy", "metacog/budget/cap_hit_fraction"}
     assert wanted <= result.metrics.keys()
-    assert practice.evaluate().keys() == {
+    figures = practice.evaluate()
+    assert 0 <= figures["metacog/confidence/ece"] <= 1
+    assert {name for name in figures if name.startswith("eval/")} == {
         f"eval/validation/{source.value}_{figure}"
         for source in BudgetSource
         for figure in ("accuracy", "spend")
@@ -277,7 +279,7 @@ def test_what_is_saved_is_the_policy(make_tiny_model: MakeModel, tmp_path: Path)
     told = {
         name: [
             rollout.generation.steps
-            for group in roll_out_groups(model, questions, objective, seed=0, step=0)
+            for group in roll_out_groups(model, questions, objective, seed=0, first=0)
             for rollout in group
             if rollout.generation.budget.source is BudgetSource.UNCAPPED
         ]

@@ -15,8 +15,8 @@ from metacog.train.run import train
 from tests.textdata import rows, write_jsonl
 
 RECIPES = Path(__file__).parents[3] / "recipes"
-TEXT = "text.yaml"
-"""The recipe for a real base on a data set of the hub; it is run on rows of our own."""
+TEXT = frozenset({"text.yaml", "text-qwen3.yaml"})
+"""Recipes for a real base on a data set of the hub; they are run on rows of our own."""
 NAMES = sorted(path.name for path in RECIPES.glob("*.yaml"))
 SMALL_BASE = (
     "run.steps=2",
@@ -51,7 +51,7 @@ def test_there_are_recipes() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_loads_and_names_local_things_only(name: str) -> None:
     config = load(RECIPES / name)
-    assert config.data.tasks or name == TEXT, "what trains nano reads no data set from the hub"
+    assert config.data.tasks or name in TEXT, "what trains nano reads no data set from the hub"
     assert not config.model.hub_push
     assert set(config.logging.sinks) <= {"jsonl", "console"}
 
@@ -77,11 +77,14 @@ def smaller(name: str, tiny: Path, layer: Path) -> tuple[str, ...]:
             "gate" | "reread" | "practice"
         ):  # only a base that is right now and then gives it something to learn from
             small = ("budget.max_tokens=64", "run.batch=2", f"run.objective.layer_path={layer}")
+            if name == "practice-qwen3.yaml":
+                small = (*small, "model.path=nano", "adaptation.last_k=2")
             return (*SMALL_LAYER, *small)
-        case _ if name == TEXT:
+        case _ if name in TEXT:
             rows_path = write_jsonl(layer.parent / "rows.jsonl", rows(60))
             less = [setting for setting in SMALL_LAYER if not setting.startswith("data.")]
-            return (*less, f"model.path={tiny}", f"data.path={rows_path}")
+            fewer = ("adaptation.last_k=2", "feedback.layer=1", "run.keep_last=1")
+            return (*less, *fewer, f"model.path={tiny}", f"data.path={rows_path}")
         case _:
             return (*SMALL_LAYER, f"model.path={tiny}")
 
@@ -98,7 +101,7 @@ def test_a_recipe_runs(name: str, tiny_directory: Path, nano_layer: Path, tmp_pa
     assert events[-1].data["message"] == "done"
     if kind == "pretrain":
         assert load_model(run.path / "final").reader is None
-    elif kind == "practice":
+    elif config.adaptation.enabled and kind in {"practice", "imitate"}:
         found = load_model(run.path)
         assert found.reader is not None
         assert found.base.digest != load_model("nano").base.digest
@@ -108,8 +111,9 @@ def test_a_recipe_runs(name: str, tiny_directory: Path, nano_layer: Path, tmp_pa
         assert (found.gate is not None) == (kind in {"gate", "imitate"})
 
 
-def test_the_recipe_for_text_streams_the_default_data_set() -> None:
-    config = load(RECIPES / TEXT)
+@pytest.mark.parametrize("name", sorted(TEXT))
+def test_a_recipe_for_text_streams_the_default_data_set(name: str) -> None:
+    config = load(RECIPES / name)
     assert config.data.dataset == RunConfig().data.dataset == "glaiveai/reasoning-v1-20m"
     assert config.data.streaming
     assert config.data.path is None
