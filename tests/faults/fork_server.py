@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import sys
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -111,6 +112,8 @@ def child(command: Mapping[str, Any]) -> None:
         app(args=command["arguments"], prog_name="metacog")
     except SystemExit as end:
         code = int(end.code or 0)
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.setprofile(None)
         if killer.seen:

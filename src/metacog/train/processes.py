@@ -188,7 +188,8 @@ def joined(*, parts_differ: bool = False) -> Iterator[Processes]:
             ),
         ],
     )
-    torch.set_default_device(accelerator.device)  # what a step makes lies where it is computed
+    if accelerator.device.type != "cpu":  # what a step makes lies where it is computed
+        torch.set_default_device(accelerator.device)
     try:
         yield Processes(accelerator.process_index, accelerator.num_processes, strategy, accelerator)
     finally:
