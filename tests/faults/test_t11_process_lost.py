@@ -83,7 +83,7 @@ def test_a_signal_to_one_process_stops_both_after_the_same_step(
     wait_until((run / "checkpoint-5" / "manifest.json").is_file, seconds=120)
     both[1].kill(signal.SIGTERM)
     codes, seconds = ends(both)
-    assert codes == [130, 130]
+    assert codes == [143, 143]
     assert seconds < SECONDS
     state = json.loads((run / "stopped" / "state.json").read_bytes())
     assert len(state["others"]) == 1

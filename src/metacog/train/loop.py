@@ -160,7 +160,8 @@ class _Loop(Generic[Batch, Part]):
                 self.passage.guards.after(step, metrics)
                 self.watch.after(step, {**metrics, **memory_figures()})
             else:
-                self.watch.struck(step, done.strike, examples_of(objective, batch))
+                told = processes.gather(list(examples_of(objective, batch)))
+                self.watch.struck(step, done.strike, [name for names in told for name in names])
             if step % config.eval_interval == 0:
                 with self.keeper.averaged():
                     self.watch.evaluate(step, objective)
@@ -182,8 +183,12 @@ class _Loop(Generic[Batch, Part]):
 
     def _agreed(self, stop: Stop) -> tuple[bool, bool]:
         """Return whether any process was asked to stop, and whether the first one has finished."""
-        told = self.passage.processes.gather([stop.asked, self.objective.is_finished])
-        return any(asked for asked, _ in told), told[0][1]
+        mine = [stop.asked, stop.signal, self.objective.is_finished]
+        told = self.passage.processes.gather(mine)
+        numbers = [number for is_asked, number, _ in told if is_asked]
+        if numbers and not stop.asked:  # all end with the code of the signal that one of them got
+            stop.ask(numbers[0])
+        return bool(numbers), bool(told[0][2])
 
     def _step(self, batch: Batch, factor: float, step: int) -> _Done:
         """Take one optimizer step, or refuse it and leave the weights as they are."""
