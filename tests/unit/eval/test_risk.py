@@ -73,18 +73,18 @@ def test_candidates_leave_the_budget_as_it_is() -> None:
 
 @pytest.mark.slow
 def test_the_risk_is_kept_over_200_resplits_of_nanos_own_traces() -> None:
-    model, risk = load_model("nano"), 0.05
-    questions = draw_questions(Split.CALIBRATION, 900, seed=5)
+    model, risk = load_model("nano"), 0.08
+    questions = draw_questions(Split.CALIBRATION, 500, seed=5)
     points = trace_points(model, collect_features(model, questions, seed=5, every_token=True))
     blob = model.reader.calibration
     fixed = Thresholds(blob.budget_scale, blob.budget_offset, 1e6, 0.0, 0.0)
     table = policy_table(points, candidates_around(fixed))
     kept, tokens = [], []
     for seed in range(200):
-        order = np.random.default_rng(seed).permutation(900)
-        found = control_risk(table, order[:250], order[250:600], risk=risk)
+        order = np.random.default_rng(seed).permutation(500)
+        found = control_risk(table, order[:150], order[150:350], risk=risk)
         assert found is not None
-        kept.append(table.loss[found.index, order[600:]].mean() <= risk)
+        kept.append(table.loss[found.index, order[350:]].mean() <= risk)
         tokens.append(table.tokens[found.index].mean())
     assert np.mean(kept) >= 0.95
     assert np.mean(tokens) < points.natural.mean()

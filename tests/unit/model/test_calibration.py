@@ -188,7 +188,7 @@ def test_an_unknown_key_is_refused(tmp_path, blob) -> None:
 def test_a_file_that_is_no_blob_is_refused(tmp_path, content) -> None:
     path = tmp_path / "calibration.json"
     path.write_bytes(content.encode(errors="surrogateescape"))
-    with pytest.raises(CalibrationError, match="Wanted a calibration of version 2"):
+    with pytest.raises(CalibrationError, match="Wanted a calibration of version 3"):
         load_calibration(path)
 
 
