@@ -112,10 +112,10 @@ def child(command: Mapping[str, Any]) -> None:
         app(args=command["arguments"], prog_name="metacog")
     except SystemExit as end:
         code = int(end.code or 0)
-    except BaseException:
-        traceback.print_exc()
     finally:
         sys.setprofile(None)
+        if sys.exc_info()[0] is not None:
+            traceback.print_exc()
         if killer.seen:
             sys.stderr.write(f"{killer.seen} system calls in the second save\n")
         sys.stdout.flush()
