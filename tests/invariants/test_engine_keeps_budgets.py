@@ -22,6 +22,8 @@ from tests.invariants.replies import RESERVE, Prompts, answered, ids_of, setting
 
 BUDGETS = (0, 1, 2, 7, -1, None)
 MAX_NEW, MAX_ANSWER = 40, 5
+READY_BIAS, GAIN = -1.1, 0.8
+"""Half of the re-readings find the answer likely right, and about half little to win by going on."""
 ROOM = MAX_NEW - 1 - RESERVE
 """THINK tokens that the reply's own limit leaves."""
 
@@ -29,7 +31,12 @@ ROOM = MAX_NEW - 1 - RESERVE
 @pytest.fixture(scope="module")
 def model(make_tiny_model: MakeModel) -> MetacogModel:
     """Its re-readings close as confident here, as hopeless there, and else lower the budget."""
-    thresholds = {"confident_threshold": 0.72, "hopeless_threshold": 0.52, "needed_scale": 0.3}
+    thresholds = {
+        "confident_threshold": GAIN,
+        "hopeless_threshold": GAIN,
+        "ready_bias": READY_BIAS,
+        "needed_scale": 0.3,
+    }
     return make_tiny_model(calibration=thresholds)
 
 
