@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from metacog.config import RunConfig, parse
+from metacog.config import RunConfig, load, parse
 from metacog.errors import ConfigError, RunStopped
 from metacog.model.bundle import load_model
 from metacog.telemetry.reader import read_events
@@ -142,3 +142,15 @@ def test_a_setting_that_a_stage_has_no_use_for_is_refused_before_anything_is_wri
     with pytest.raises(ConfigError, match=r"reread has no use for run\.grad_accum"):
         train_schedule(configured(IMITATE, {**REREAD, "grad_accum": 2}), run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_shipped_schedule_runs(tmp_path: Path) -> None:
+    recipe = load(Path(__file__).parents[3] / "recipes" / "adapt.yaml", ["data.num_prompts=16"])
+    document = recipe.model_dump(mode="json")
+    for stage in document["run"]["objective"]["stages"]:
+        stage |= {"steps": 1, "batch": 2, "warmup": 0}
+        stage["num_prompts"] = 16
+        if stage["grad_accum"]:
+            stage["grad_accum"] = 1
+    run = train_schedule(parse(document, source="test"), run_dir=tmp_path / "run")
+    assert load_model(run.final).base.digest != load_model("nano").base.digest
