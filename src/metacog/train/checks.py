@@ -19,6 +19,11 @@ def refuse_unused(config: RunConfig) -> None:
         ModelError: If there is `model.base_path` and `model.path` names no model.
     """
     kind = config.run.objective.kind
+    if kind == "schedule":
+        raise ConfigError(
+            "A schedule holds runs of their own: train it with `metacog train`, or in the library with "
+            "metacog.train.schedule.train_schedule."
+        )
     unknown = [name for name in config.data.tasks if name not in FAMILIES]
     if unknown:
         raise ConfigError(

@@ -1,19 +1,18 @@
 """A model's own shortest right replies as traces to imitate, whole or cut where they are enough."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from random import Random
-from typing import Any
 
 from metacog.decode.collect import Rollout, trace_of
 from metacog.decode.prefixes import Trace, prefix_values
-from metacog.errors import CheckpointError
 from metacog.model.base import Base
 from metacog.model.bundle import MetacogModel
 from metacog.records import CloseReason, Generation
 from metacog.train.gate import shortest_right
 from metacog.train.given import GivenTrace, as_trace
 from metacog.train.processes import ALONE, Processes
+from metacog.train.traces import StepwiseTraces
 
 
 def shortest_enough(
@@ -62,7 +61,7 @@ def _given(reply: Generation) -> GivenTrace:
     return GivenTrace(reply, None, f"request {reply.request_id}")
 
 
-class OwnTraces:
+class OwnTraces(StepwiseTraces):
     """A model's own replies, those of like length together; step and seed say which.
 
     Args:
@@ -97,26 +96,3 @@ class OwnTraces:
     def validation(self) -> Sequence[GivenTrace]:
         """Return the replies to measure on."""
         return [_given(reply) for reply in self._validation]
-
-    def metrics(self) -> Mapping[str, float]:
-        """Return nothing: generated questions are in order."""
-        return {}
-
-    def state(self) -> Mapping[str, Any]:
-        """Return nothing: a step says it all."""
-        return {}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Do nothing.
-
-        Raises:
-            CheckpointError: If the state is that of rows of text.
-        """
-        if state:
-            raise CheckpointError(
-                "Wanted the state of a run on its own traces, got one with a position in a data set. "
-                "Resume with the settings that the run began with."
-            )
-
-    def close(self) -> None:
-        """Do nothing."""

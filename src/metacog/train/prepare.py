@@ -1,6 +1,6 @@
 """From a configuration to what a run trains: questions, rollouts, labels, and fresh modules."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from metacog.data.tasks.drawing import draw_questions
 from metacog.data.tasks.families import FAMILIES
 from metacog.data.tasks.questions import Question
 from metacog.data.tasks.splits import Split
+from metacog.decode.collect import Rollout
 from metacog.errors import DataError
 from metacog.model.adapt import adapt
 from metacog.model.bundle import MetacogModel
@@ -128,7 +129,8 @@ def prepare_gate(
     collected = Collected(run, digest_of_world(world_of(model)), processes)
     replies = {
         split: collected.replies(
-            f"{split.value}-replies", partial(_shortest, bare, config, objective, split, recorder)
+            f"{split.value}-replies",
+            partial(_replies, bare, config, objective.rollouts, shortest_right, split, recorder),
         )
         for split in (Split.LAYER_TRAIN, Split.VALIDATION)
     }
@@ -197,9 +199,11 @@ def prepare_own_imitation(
     """Let the model answer, cut its right replies where they are enough, and return it to learn them."""
     model = replace(model, decoding=_decoding(config, model))
     collected = Collected(run, digest_of_world(world_of(model)), processes)
+    choose = partial(shortest_enough, model, sure=objective.sure)
     train, validation = (
         collected.replies(
-            f"{split.value}-enough", partial(_enough, model, config, objective, split, recorder)
+            f"{split.value}-enough",
+            partial(_replies, model, config, objective.rollouts, choose, split, recorder),
         )
         for split in (Split.LAYER_TRAIN, Split.VALIDATION)
     )
@@ -298,42 +302,23 @@ def _keep(found: Mapping[Split, Features], run: RunDir) -> None:
         features.save_labels(run.features / f"{split}-labels.safetensors")
 
 
-def _shortest(
+def _replies(
     model: MetacogModel,
     config: RunConfig,
-    objective: GateObjective,
+    rollouts: int,
+    choose: Callable[[Sequence[Rollout]], Sequence[Generation]],
     split: Split,
     recorder: Recorder,
 ) -> Sequence[Generation]:
+    """Return what is chosen of a model's own uncapped replies to a split's questions."""
     waves = uncapped_waves(
         model,
         questions_of(config, split),
         seed=config.run.seed,
-        rollouts=objective.rollouts,
+        rollouts=rollouts,
         progress=_teller(recorder, f"{split}: rollouts"),
     )
-    return _some([reply for wave in waves for reply in shortest_right(wave)], split)
-
-
-def _enough(
-    model: MetacogModel,
-    config: RunConfig,
-    objective: ImitateObjective,
-    split: Split,
-    recorder: Recorder,
-) -> Sequence[Generation]:
-    waves = uncapped_waves(
-        model,
-        questions_of(config, split),
-        seed=config.run.seed,
-        rollouts=objective.rollouts,
-        progress=_teller(recorder, f"{split}: rollouts"),
-    )
-    replies = [r for wave in waves for r in shortest_enough(model, wave, sure=objective.sure)]
-    return _some(replies, split)
-
-
-def _some(replies: Sequence[Generation], split: Split) -> Sequence[Generation]:
+    replies = [reply for wave in waves for reply in choose(wave)]
     if not replies:
         raise DataError(
             f"Wanted right replies of the {split.value} split to learn from, got none. "

@@ -36,7 +36,34 @@ class Traces(Protocol):
         """End what runs in the background."""
 
 
-class SolvedTraces:
+class StepwiseTraces:
+    """Traces of generated questions: step and seed say which, so there is nothing to keep."""
+
+    def metrics(self) -> Mapping[str, float]:
+        """Return nothing: generated questions are in order."""
+        return {}
+
+    def state(self) -> Mapping[str, Any]:
+        """Return nothing: a step says it all."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Do nothing.
+
+        Raises:
+            CheckpointError: If the state is that of rows of text.
+        """
+        if state:
+            raise CheckpointError(
+                "Wanted the state of a run on data.tasks, got one with a position in a data set. "
+                "Resume with the data section that the run began with."
+            )
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class SolvedTraces(StepwiseTraces):
     """Traces that solvers write for random questions of a set; step and seed say which.
 
     Args:
@@ -73,29 +100,6 @@ class SolvedTraces:
         """Return a trace of each question to measure on."""
         rng = Random(0)
         return [given_trace(self._base, question, rng) for question in self._validation]
-
-    def metrics(self) -> Mapping[str, float]:
-        """Return nothing: generated questions are in order."""
-        return {}
-
-    def state(self) -> Mapping[str, Any]:
-        """Return nothing: a step says it all."""
-        return {}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Do nothing.
-
-        Raises:
-            CheckpointError: If the state is that of rows of text.
-        """
-        if state:
-            raise CheckpointError(
-                "Wanted the state of a run on data.tasks, got one with a position in a data set. "
-                "Resume with the data section that the run began with."
-            )
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 class TextTraces:
