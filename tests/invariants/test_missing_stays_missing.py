@@ -20,7 +20,7 @@ from metacog.records import CloseReason, GateReport, Generation, Request
 from metacog.train.features import Features, extract, joined
 from metacog.train.gate import GateTraining, shortest_right
 from metacog.train.layer import LayerTraining
-from metacog.train.layer_losses import batch_of, point_starts
+from metacog.train.layer_losses import LayerLosses, batch_of, point_starts
 from tests.conftest import MakeModel
 from tests.invariants.replies import Prompts, answered, random_features, settings
 
@@ -97,8 +97,9 @@ def test_one_unknown_need_changes_only_the_known_ones_share(tiny_model: MetacogM
     need[2] = NAN
     some = training_on(tiny_model, random_features(need=need))
     known = torch.tensor([0, 1, 3, 4, 5])
+    losses = LayerLosses(some.layer, some._config)
     reports = [
-        some._losses.reports(rows, batch_of(rows, point_starts(rows), chosen, generator()))[1]
+        losses.reports(rows, batch_of(rows, point_starts(rows), chosen, generator()))[1]
         for rows, chosen in (
             (random_features(need=need), torch.arange(6)),
             (random_features(), known),
