@@ -57,9 +57,12 @@ class RunStopped(MetacogError):
     SIGINT, 143 for SIGTERM.
     """
 
+    exit_code = EXIT_STOPPED
+
     def __init__(self, message: str, *, signal: int | None = None) -> None:
         super().__init__(message)
-        self.exit_code = EXIT_STOPPED if signal is None else 128 + signal
+        if signal is not None:
+            self.exit_code = 128 + signal
 
 
 class SinkError(RunError):

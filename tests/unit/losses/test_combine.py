@@ -54,6 +54,7 @@ def test_accumulated_values_are_those_of_one_batch(model) -> None:
         "train/loss_confidence",
         "train/plan_accuracy",
         "metacog/confidence/brier",
+        "metacog/confidence/mean",
     }
 
 
