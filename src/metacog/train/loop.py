@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
-from torch import nn
-
 from metacog.config.run import TrainingConfig
 from metacog.errors import RunError, RunStopped
 from metacog.model.learner import Learner
@@ -17,7 +15,7 @@ from metacog.telemetry.events import EventKind
 from metacog.telemetry.recorder import Recorder
 from metacog.telemetry.rundir import RunDir
 from metacog.train.checkpoint import Keeper
-from metacog.train.optim import Optimizers, course, is_finite, whole_of
+from metacog.train.optim import Optimizers, course, is_finite
 from metacog.train.passage import Passage
 from metacog.train.result import Counts, StepResult, over_processes
 from metacog.train.state import State
@@ -194,8 +192,7 @@ class _Loop(Generic[Batch, Part]):
         """Take one optimizer step, or refuse it and leave the weights as they are."""
         with self.passage.guards.on_step():
             mine = self._backward(batch, step)
-        parameters = self.objective.optimizers.parameters
-        norm = float(whole_of(nn.utils.clip_grad_norm_(parameters, self.config.clip)))
+        norm = self.passage.clip(self.config.clip)
         result = over_processes(mine, self.passage.processes)
         metrics, loss = result.metrics, float(result.loss.detach())
         strike = self.keeper.strikes.judge(step, metrics, result.weights, loss=loss, norm=norm)

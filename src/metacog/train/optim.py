@@ -11,6 +11,7 @@ from metacog.config.run import RunConfig
 from metacog.model.adapt import Adapted
 from metacog.model.gate import FeedbackGate
 from metacog.train.muon import Muon
+from metacog.train.processes import noticing_loss
 
 
 @dataclass(frozen=True)
@@ -138,10 +139,15 @@ def _optimizer(group: Group) -> torch.optim.Optimizer:
 
 
 def whole_of(tensor: Tensor) -> Tensor:
-    """Return a tensor put together from the shards of all processes; any other as it is."""
+    """Return a tensor put together from the shards of all processes; any other as it is.
+
+    Raises:
+        ProcessLost: If another process has ended.
+    """
     if not isinstance(tensor, DTensor):
         return tensor
-    whole: Tensor = tensor.full_tensor()
+    with noticing_loss():
+        whole: Tensor = tensor.full_tensor()
     return whole
 
 

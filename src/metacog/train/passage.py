@@ -15,7 +15,7 @@ from metacog.model.base import decoder_blocks
 from metacog.model.learner import Compute, Learner
 from metacog.model.outputs import LayerOutput, RereadOutput
 from metacog.train.guards import Guards
-from metacog.train.optim import Optimizers
+from metacog.train.optim import Optimizers, whole_of
 from metacog.train.processes import ALONE, Processes, noticing_loss
 
 _METHODS = {"layer": ("read", "reread", "confidence"), "gate": ("gamma", "on")}
@@ -83,6 +83,15 @@ class Passage:
         """
         with noticing_loss() if self.processes.size > 1 else nullcontext():
             (result.loss * self.processes.size).backward()
+
+    def clip(self, largest: float) -> float:
+        """Scale gradients down to a norm, taken over all shards; return what it was before.
+
+        Raises:
+            ProcessLost: If another process has ended.
+        """
+        with noticing_loss() if self.processes.size > 1 else nullcontext():
+            return float(whole_of(nn.utils.clip_grad_norm_(self.optimizers.parameters, largest)))
 
 
 def _sharded(whole: Learner, optimizers: Optimizers) -> Learner:
