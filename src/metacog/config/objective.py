@@ -164,6 +164,10 @@ class RereadObjective(Config):
     rollouts: PositiveCount = 1
     """Uncapped rollouts sampled for each prompt."""
 
+    budgets: Flag = False
+    """Teach the budget at the prompt anew too: after the base has learned, which changes what it needs.
+    The gate does not hear the budget, so nothing else changes."""
+
     patience: PositiveCount = 5
     """Evaluations without a better validation loss before training stops."""
 

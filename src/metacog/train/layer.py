@@ -1,12 +1,13 @@
 """Trains the layer on a frozen base's own rollouts: readings at the prompt, re-readings in THINK.
 
 A gate changes the states that re-readings see, and listens to what the prompt's reading says. So with
-a gate in place only the re-readings learn: what the gate listens to stays as it was.
+a gate in place only the re-readings and the budget learn: what the gate listens to stays as it was.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
@@ -37,8 +38,10 @@ from metacog.train.processes import ALONE, Processes
 from metacog.train.result import Counts, StepResult
 from metacog.train.state import State
 
-REREADINGS = frozenset({LossName.NEEDED, LossName.READY, LossName.GAIN})
-"""Losses of the objective `reread`."""
+_REREADINGS = frozenset({LossName.NEEDED, LossName.READY, LossName.GAIN})
+"""Losses of re-readings."""
+Taught = Literal["all", "rereadings", "rereadings and budget"]
+"""What of the layer learns."""
 
 
 def layer_shape(model: MetacogModel, config: RunConfig) -> LayerShape:
@@ -60,13 +63,13 @@ class LayerTraining:
     """The objectives `layer` and `reread`: the base is frozen, its states are given.
 
     Args:
-        layer: What learns; with `rereadings_only` its re-reading heads and experts alone.
+        layer: What learns, or holds it.
         model: The base that made the rollouts, with the gate that was in place.
         config: Of the run.
         train: Rows of training rollouts.
         validation: Rows that training stops early on.
         patience: Evaluations without a better loss before it stops.
-        rereadings_only: Leave the readings at the prompt as they are.
+        taught: Of the layer; what a gate listens to is in neither of the smaller parts.
         processes: Over which a step's prompts are spread, `run.batch` to each.
     """
 
@@ -79,7 +82,7 @@ class LayerTraining:
         train: Features,
         validation: Features,
         patience: int,
-        rereadings_only: bool = False,
+        taught: Taught = "all",
         processes: Processes = ALONE,
     ) -> None:
         self._processes = processes
@@ -87,9 +90,13 @@ class LayerTraining:
         self._train, self._validation = train, validation
         self._weights = loss_weights(config)
         learning: list[nn.Module] = [layer]
-        if rereadings_only:
-            self._weights = {n: w if n in REREADINGS else 0.0 for n, w in self._weights.items()}
+        if taught != "all":
             learning = [layer.reread_heads, layer.reread_experts]
+            losses = set(_REREADINGS)
+            if taught == "rereadings and budget":
+                learning += [layer.heads.budget, layer.experts.budget]
+                losses.add(LossName.BUDGET)
+            self._weights = {n: w if n in losses else 0.0 for n, w in self._weights.items()}
         layer.requires_grad_(False)
         for module in learning:
             module.requires_grad_(True)

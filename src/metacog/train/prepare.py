@@ -111,7 +111,7 @@ def prepare_rereading(
         train=found[Split.LAYER_TRAIN],
         validation=found[Split.VALIDATION],
         patience=objective.patience,
-        rereadings_only=True,
+        taught="rereadings and budget" if objective.budgets else "rereadings",
         processes=processes,
     )
 

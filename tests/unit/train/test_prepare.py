@@ -116,11 +116,12 @@ def test_a_gate_run_learns_a_gate_and_leaves_the_layer_as_it_was(tmp_path: Path)
     assert bool((found.gate.project.weight != 0).any()), "a fresh gate's weights are zero"
 
 
+@pytest.mark.parametrize("budgets", [False, True])
 def test_a_reread_run_learns_re_readings_and_leaves_what_the_gate_listens_to(
-    tmp_path: Path,
+    tmp_path: Path, budgets: bool
 ) -> None:
     given = gated_layer("nano", tmp_path / "given")
-    config = configured({"kind": "reread", "layer_path": str(given)})
+    config = configured({"kind": "reread", "layer_path": str(given), "budgets": budgets})
     run = train(config, run_dir=tmp_path / "run")
     events = read_events(run.events)
     assert_ran_to_its_end(run, events)
@@ -130,7 +131,10 @@ def test_a_reread_run_learns_re_readings_and_leaves_what_the_gate_listens_to(
     found, before = (load_model("nano", layer=path) for path in (run.path / "final", given))
     weights = layer_weights(found)
     moved = {k for k, v in layer_weights(before).items() if not torch.equal(v, weights[k])}
-    assert {name.partition(".")[0] for name in moved} == {"reread_heads", "reread_experts"}
+    at_the_prompt = {"heads.budget", "experts.budget"} if budgets else set()
+    parts = {name.rpartition(".")[0] for name in moved if not name.startswith("reread_")}
+    assert parts == at_the_prompt
+    assert {"reread_heads", "reread_experts"} <= {name.partition(".")[0] for name in moved}
     for head in ("needed", "ready", "gain"):
         assert any(name.startswith(f"reread_heads.{head}.") for name in moved)
     assert found.gate is not None
