@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from metacog.data.schema import MalformedRow
-from metacog.errors import InputError
+from metacog.errors import InputError, ModelError
 from metacog.records import Example, RowFault
 from metacog.text.render import encode_plain, render
 from metacog.text.resolve import Tokenizer
@@ -41,17 +41,14 @@ class Encoder:
         Raises:
             MalformedRow: If the template refuses it, the tokenizer lacks tokens for it, or it is
                 longer than the context.
+            ModelError: If the tokenizer or its template is at fault, not the row.
         """
         try:
-            prompt = render(
-                self.tokenizer, [{"role": m.role, "content": m.content} for m in example.messages]
-            )
+            prompt, thought, answer = self._parts(example)
+        except ModelError:
+            raise
         except InputError as error:
             raise MalformedRow(RowFault.UNRENDERABLE) from error
-        opens_with_space = not str(self.tokenizer.decode(prompt[-1:])).strip()
-        think = example.think.lstrip() if opens_with_space else example.think
-        thought = encode_plain(self.tokenizer, think)
-        answer = encode_plain(self.tokenizer, example.answer.rstrip())
         unknown = self.tokenizer.unk_token_id
         if unknown is not None and unknown in (*thought, *answer, *prompt):
             raise MalformedRow(RowFault.UNENCODABLE)
@@ -63,8 +60,21 @@ class Encoder:
 
     def raw_length(self, values: Mapping[str, Any]) -> int:
         """Return the tokens of all text in a row, whether it is well-formed or not."""
-        texts = _texts(values)
-        return sum(len(encode_plain(self.tokenizer, text)) for text in texts)
+        return sum(map(self._count, _texts(values)))
+
+    def _count(self, text: str) -> int:
+        try:
+            return len(encode_plain(self.tokenizer, text))
+        except InputError:  # such a row is quarantined, and has a length all the same
+            return len(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def _parts(self, example: Example) -> tuple[list[int], list[int], list[int]]:
+        messages = [{"role": m.role, "content": m.content} for m in example.messages]
+        prompt = render(self.tokenizer, messages)
+        opens_with_space = not str(self.tokenizer.decode(prompt[-1:])).strip()
+        think = example.think.lstrip() if opens_with_space else example.think
+        answer = example.answer.rstrip()
+        return prompt, encode_plain(self.tokenizer, think), encode_plain(self.tokenizer, answer)
 
 
 def _texts(value: object) -> list[str]:

@@ -49,13 +49,13 @@ def encode_plain(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Return the ids of a text in which no control token's name stands for the token.
 
     Raises:
-        ValueError: If a control token in it cannot be told from text.
+        InputError: If a control token in it cannot be told from text.
     """
     control = _control_of(tokenizer)
     folded = unicodedata.normalize("NFKC", text)
     if not any(token in text or token in folded for token in control):
         return list(tokenizer.encode(text, add_special_tokens=False))
-    return list(encode_marked_chat(tokenizer, _marked(tokenizer, text)))
+    return _unmarked(tokenizer, _marked(tokenizer, text))
 
 
 def _control_of(tokenizer: PreTrainedTokenizerBase) -> list[str]:
@@ -68,12 +68,16 @@ def _apply(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, s
         {key: text if key == "role" else _marked(tokenizer, text) for key, text in message.items()}
         for message in messages
     ]
+    return _unmarked(tokenizer, rendered(tokenizer, marked))
+
+
+def _unmarked(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     try:
-        return list(encode_marked_chat(tokenizer, rendered(tokenizer, marked)))
+        return list(encode_marked_chat(tokenizer, text))
     except ValueError as error:
         raise InputError(
-            f"Wanted messages that the tokenizer {tokenizer.name_or_path!r} can encode, but: {error}. "
-            "Word them differently."
+            f"Wanted text that the tokenizer {tokenizer.name_or_path!r} can encode, but: {error}. "
+            "Word it differently."
         ) from error
 
 

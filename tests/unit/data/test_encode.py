@@ -2,6 +2,7 @@ import pytest
 
 from metacog.data.encode import Encoder
 from metacog.data.schema import MalformedRow
+from metacog.errors import ModelError
 from metacog.records import Example, Message, RowFault
 from metacog.text.render import render
 from metacog.text.resolve import resolve_tags
@@ -89,6 +90,21 @@ def test_messages_that_the_template_refuses_are_malformed() -> None:
     with pytest.raises(MalformedRow) as raised:
         Encoder(tokenizer, closer=(1,), context=1000).encode(example())
     assert raised.value.fault is RowFault.UNRENDERABLE
+
+
+def test_a_template_that_may_not_run_is_no_fault_of_the_row() -> None:
+    tokenizer = foreign(added=("<think>", "</think>"))
+    tokenizer.chat_template = "{{ ''.__class__.__mro__ }}"
+    with pytest.raises(ModelError):
+        Encoder(tokenizer, closer=(1,), context=1000).encode(example())
+
+
+def test_a_control_token_that_cannot_be_told_from_text_is_a_fault_of_the_row() -> None:
+    lettered = Encoder(foreign(added=("<think>", "</think>"), unknown="?"), closer=(1,), context=99)
+    with pytest.raises(MalformedRow) as raised:
+        lettered.encode(example("Is it?", "b", "a"))
+    assert raised.value.fault is RowFault.UNRENDERABLE
+    assert lettered.raw_length({"think": "Is it?"}) > 1
 
 
 def test_the_raw_length_of_a_row_counts_all_its_text() -> None:
