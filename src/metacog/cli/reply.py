@@ -72,7 +72,7 @@ def print_stream(model: MetacogModel, events: Events) -> None:
             console.print(Text(text, style=_STYLES[event.segment]), end="")
         else:
             console.print()
-            console.print(_spending(event.budget))
+            console.print(spending(event.budget))
 
 
 def print_reply(model: MetacogModel, events: Events) -> None:
@@ -85,7 +85,7 @@ def print_reply(model: MetacogModel, events: Events) -> None:
     console.print(
         Panel(Text(decode(reply.think, with_control=True)), title="thinking", border_style="blue")
     )
-    console.print(Panel(_spending(reply.budget), title="budget", border_style="yellow"))
+    console.print(Panel(spending(reply.budget), title="budget", border_style="yellow"))
     answer = decode(reply.answer).strip()
     console.print(Panel(Text(answer, style="bold"), title="answer", border_style="green"))
 
@@ -121,7 +121,8 @@ def _made_by(report: CalibrationReport | None) -> str:
     return f"  ({report.confidence}, {report.questions} questions{kept}, {report.sha256[:8]})"
 
 
-def _spending(budget: BudgetReport) -> Text:
+def spending(budget: BudgetReport) -> Text:
+    """Return what became of a budget, in lines: numbers, a bar, and what each re-reading changed."""
     cap = budget.enforced
     lines = [
         f"requested {_or_dash(budget.requested, 'auto')}   predicted {_or_dash(budget.predicted)}"
@@ -133,9 +134,12 @@ def _spending(budget: BudgetReport) -> Text:
         lines.append(f"[{'█' * filled}{'·' * (_BAR - filled)}] {budget.used}/{cap}")
     for revision in budget.revisions:
         seen = revision.rereading
+        before = revision.budget_before
+        beyond = before is not None and seen.needed > before - seen.used
+        needs = "more than it has" if beyond else f"{seen.needed:.0f} more"
         lines.append(
             f"at {seen.used}: {revision.kind}, ready {seen.ready:.0%}, gain {seen.gain:.0%}, "
-            f"needs {seen.needed:.0f} more -> {revision.budget_after}"
+            f"needs {needs} -> {revision.budget_after}"
         )
     return Text("\n".join(lines))
 
