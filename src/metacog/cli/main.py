@@ -10,7 +10,18 @@ import typer
 from typer.core import TyperGroup
 
 from metacog import __version__
-from metacog.cli import bench, calibrate, config, demo, doctor, evaluate, generate, observe, train
+from metacog.cli import (
+    bench,
+    calibrate,
+    config,
+    demo,
+    doctor,
+    evaluate,
+    generate,
+    observe,
+    report,
+    train,
+)
 from metacog.errors import EXIT_STOPPED, MetacogError
 
 
@@ -54,6 +65,7 @@ app = typer.Typer(
 app.command(name="train")(train.train)
 app.command(name="eval")(evaluate.evaluate)
 app.command(name="calibrate")(calibrate.calibrate)
+app.command(name="report")(report.report)
 app.command(name="generate")(generate.generate)
 app.command(name="observe")(observe.observe)
 app.add_typer(config.app, name="config")

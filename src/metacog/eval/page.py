@@ -2,7 +2,7 @@
 
 import base64
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from metacog.eval.tables import Table, number, percent, points
@@ -52,21 +52,28 @@ def html_page(
 ) -> str:
     """Return the report as one page that loads nothing."""
     seeds = ", ".join(str(seed) for seed in summary["seeds"])
+    lead = (
+        f"{summary['n']} questions, sampling seeds {seeds}, {summary['generations']} replies, "
+        f"{summary['cap_violations']} over their cap."
+    )
     parts = [
-        f"<h1>{html.escape(title)}</h1>",
-        f'<p class="lead">{summary["n"]} questions, sampling seeds {seeds}, '
-        f"{summary['generations']} replies, {summary['cap_violations']} over their cap.</p>",
         f'<div class="tiles">{"".join(_tiles(summary))}</div>',
         "<h2>Pictures</h2>",
-        f'<div class="figures">{"".join(_figure(n, p) for n, p in pictures.items())}</div>',
-        *(_html_table(table) for table in tables),
-        _html_table(Table("Made by", ("", ""), tuple(provenance.items()))),
+        html_figures(pictures, CAPTIONS, wide={"curve", "alpha"}),
+        *(html_table(table) for table in tables),
+        html_table(Table("Made by", ("", ""), tuple(provenance.items()))),
     ]
+    return html_document(title, lead, parts)
+
+
+def html_document(title: str, lead: str, parts: Sequence[str]) -> str:
+    """Return a page of a heading, a sentence under it, and parts that are HTML already."""
+    heading = [f"<h1>{html.escape(title)}</h1>", f'<p class="lead">{html.escape(lead)}</p>']
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n"
-        f"<body><main>\n{chr(10).join(parts)}\n</main></body></html>\n"
+        f"<body><main>\n{chr(10).join([*heading, *parts])}\n</main></body></html>\n"
     )
 
 
@@ -85,17 +92,27 @@ def _tiles(summary: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _figure(name: str, picture: bytes) -> str:
-    wide = ' class="wide"' if name in ("curve", "alpha") else ""
-    data = base64.b64encode(picture).decode("ascii")
-    caption = html.escape(CAPTIONS[name])
+def html_figures(
+    pictures: Mapping[str, bytes], captions: Mapping[str, str], *, wide: Set[str] = frozenset()
+) -> str:
+    """Return pictures with their captions as HTML; those named wide take a whole row."""
+    figures = "".join(
+        _figure(picture, captions[name], is_wide=name in wide) for name, picture in pictures.items()
+    )
+    return f'<div class="figures">{figures}</div>'
+
+
+def _figure(picture: bytes, caption: str, *, is_wide: bool) -> str:
+    wide = ' class="wide"' if is_wide else ""
+    data, text = base64.b64encode(picture).decode("ascii"), html.escape(caption)
     return (
-        f'<figure{wide}><img alt="{caption}" src="data:image/png;base64,{data}">'
-        f"<figcaption>{caption}</figcaption></figure>"
+        f'<figure{wide}><img alt="{text}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{text}</figcaption></figure>"
     )
 
 
-def _html_table(table: Table) -> str:
+def html_table(table: Table) -> str:
+    """Return a table with its heading as HTML."""
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in table.head)
     body = "".join(
         "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"

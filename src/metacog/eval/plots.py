@@ -69,7 +69,7 @@ def curve_png(figure: CurveFigure) -> bytes:
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         axes.legend(loc="lower right", frameon=False, fontsize=8)
 
-    return _png(paint, (7.2, 4.6), "Accuracy against spend")
+    return picture(paint, (7.2, 4.6), "Accuracy against spend")
 
 
 def _paint_arm(axes: Axes, point: ArmPoint) -> None:
@@ -114,7 +114,7 @@ def budget_png(figure: BudgetFigure) -> bytes:
                 label=domain,
             )
         if not figure.dots:
-            _say(axes, "no reply has both a prediction and a need")
+            say(axes, "no reply has both a prediction and a need")
             return
         most = max(max(dot.need, dot.predicted) for dot in figure.dots) * 1.2
         axes.plot([1, most], [1, most], color=INK, lw=1, ls="--", label="predicted = needed")
@@ -129,7 +129,7 @@ def budget_png(figure: BudgetFigure) -> bytes:
     rho = (
         "" if figure.spearman is None else f" (Spearman {figure.spearman:.2f}, n = {figure.total})"
     )
-    return _png(paint, (5.6, 5.2), f"Predicted budget against need{rho}")
+    return picture(paint, (5.6, 5.2), f"Predicted budget against need{rho}")
 
 
 def reliability_png(figure: ReliabilityFigure) -> bytes:
@@ -137,7 +137,7 @@ def reliability_png(figure: ReliabilityFigure) -> bytes:
 
     def paint(axes: Axes) -> None:
         if not figure.bins:
-            _say(axes, "no reply has a confidence")
+            say(axes, "no reply has a confidence")
             return
         axes.plot([0, 1], [0, 1], color=MUTED, lw=1, ls="--", label="perfect")
         lows = [found.accuracy - found.accuracy_ci95[0] for found in figure.bins]
@@ -160,7 +160,7 @@ def reliability_png(figure: ReliabilityFigure) -> bytes:
         axes.legend(loc="upper left", frameon=False, fontsize=8)
 
     title = "Reliability" if figure.ece is None else f"Reliability (ECE {figure.ece:.3f})"
-    return _png(paint, (5.6, 5.2), title)
+    return picture(paint, (5.6, 5.2), title)
 
 
 def alpha_png(figure: AlphaFigure) -> bytes:
@@ -168,7 +168,7 @@ def alpha_png(figure: AlphaFigure) -> bytes:
 
     def paint(axes: Axes) -> None:
         if not figure.by_domain:
-            _say(axes, "no reply was read by a layer")
+            say(axes, "no reply was read by a layer")
             return
         domains = list(figure.by_domain)
         weights = np.array([figure.by_domain[domain] for domain in domains])
@@ -180,7 +180,7 @@ def alpha_png(figure: AlphaFigure) -> bytes:
         if weights.shape[1] <= 16:
             _write_cells(axes, weights.tolist())
 
-    return _png(paint, (6.4, 3.0), "Weight of each block at the end of the prompt")
+    return picture(paint, (6.4, 3.0), "Weight of each block at the end of the prompt")
 
 
 def _write_cells(axes: Axes, weights: Sequence[Sequence[float]]) -> None:
@@ -196,12 +196,14 @@ def _arms_of(value: float, ci95: tuple[float, float]) -> list[list[float]]:
     return [[max(value - ci95[0], 0.0)], [max(ci95[1] - value, 0.0)]]
 
 
-def _say(axes: Axes, text: str) -> None:
+def say(axes: Axes, text: str) -> None:
+    """Write a sentence where a picture has nothing to show."""
     axes.text(0.5, 0.5, text, ha="center", va="center", color=MUTED, transform=axes.transAxes)
     axes.set(xticks=[], yticks=[])
 
 
-def _png(paint: Callable[[Axes], None], size: tuple[float, float], title: str) -> bytes:
+def picture(paint: Callable[[Axes], None], size: tuple[float, float], title: str) -> bytes:
+    """Return what `paint` draws on axes in the house's style as PNG bytes; `size` is in inches."""
     figure = Figure(figsize=size, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.subplots()

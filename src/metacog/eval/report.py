@@ -29,22 +29,33 @@ def write_report(
         provenance: What made the figures: command, hash of the base, versions.
     """
     pictures = draw(figures)
-    numbers = figures.as_json()
-    for name, picture in pictures.items():
-        write_bytes(directory / f"{name}.png", picture)
-        write_json(directory / f"{name}.json", numbers[name])
+    write_pictures(directory, pictures, figures.as_json())
     write_json(directory / "summary.json", {**summary, "provenance": dict(provenance)})
     tables = [arm_table(summary), quality_table(summary), family_table(summary)]
-    write_text(directory / "report.md", markdown(title, tables, provenance))
+    write_text(directory / "report.md", markdown(title, CAPTIONS, tables, provenance))
     page = directory / "report.html"
     write_text(page, html_page(title, summary, tables, pictures, provenance))
     return page
 
 
-def markdown(title: str, tables: Sequence[Table], provenance: Mapping[str, str]) -> str:
-    """Return the report as Markdown, with the pictures as files beside it."""
+def write_pictures(
+    directory: Path, pictures: Mapping[str, bytes], numbers: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Write each picture as PNG, and the numbers behind it as JSON beside it."""
+    for name, picture in pictures.items():
+        write_bytes(directory / f"{name}.png", picture)
+        write_json(directory / f"{name}.json", numbers[name])
+
+
+def markdown(
+    title: str,
+    captions: Mapping[str, str],
+    tables: Sequence[Table],
+    provenance: Mapping[str, str],
+) -> str:
+    """Return a report as Markdown, with the pictures that have captions as files beside it."""
     lines = [f"# {title}", ""]
-    lines += [f"![{name}]({name}.png)\n\n{text}\n" for name, text in CAPTIONS.items()]
+    lines += [f"![{name}]({name}.png)\n\n{text}\n" for name, text in captions.items()]
     for table in tables:
         lines += [f"## {table.title}", "", _markdown_row(table.head)]
         lines.append(_markdown_row(["---"] + ["---:"] * (len(table.head) - 1)))

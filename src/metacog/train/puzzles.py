@@ -83,6 +83,17 @@ class Verdicts:
         return step, before
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a model answered to its puzzles."""
+
+    samples: list[Sample]
+    heatmaps: list[Mapping[str, object]]
+    """Grids with a row for each puzzle: `gate`, ||gated - ungated|| at each THINK token in turn, and
+    `alpha`, the aggregator's weight of each block at the end of the prompt. None without the part that
+    it is about."""
+
+
 class PuzzleBoard:
     """Asks a model its puzzles and keeps account of them.
 
@@ -97,15 +108,17 @@ class PuzzleBoard:
         self.puzzles = [puzzle for puzzle in puzzles_for(base) if _fits(base, puzzle)]
         self._verdicts = Verdicts() if verdicts is None else verdicts
 
-    def ask(self, model: MetacogModel, step: int) -> list[Sample]:
+    def ask(self, model: MetacogModel, step: int) -> Asked:
         """Return the model's greedy replies under its own budgets, in the order of the puzzles."""
         if not self.puzzles:
-            return []
+            return Asked([], [])
         requests = [_request(model, number, p) for number, p in enumerate(self.puzzles)]
         with answering(model):
-            engine = Engine(model, engine_settings(model, rows=len(requests)))
+            engine = Engine(model, engine_settings(model, rows=len(requests), telemetry=True))
             found = {reply.request_id: reply for reply in engine.generate(requests)}
-        return [self._sample(model.base, number, found[number], step) for number in sorted(found)]
+        replies = [found[number] for number in sorted(found)]
+        samples = [self._sample(model.base, n, reply, step) for n, reply in enumerate(replies)]
+        return Asked(samples, _heatmaps(self.puzzles, replies))
 
     def _sample(self, base: Base, number: int, reply: Generation, step: int) -> Sample:
         puzzle, answer = self.puzzles[number], said(reply, base)
@@ -129,6 +142,23 @@ class PuzzleBoard:
             since=since,
             before=before,
         )
+
+
+def _heatmaps(
+    puzzles: Sequence[Puzzle], replies: Sequence[Generation]
+) -> list[Mapping[str, object]]:
+    gate = [None if reply.gate is None else reply.gate.per_token for reply in replies]
+    alpha = [None if reply.reading is None else reply.reading.alpha for reply in replies]
+    return [
+        {
+            "name": name,
+            "suite": SUITE,
+            "rows": [puzzle.id for puzzle in puzzles],
+            "values": [list(row or ()) for row in rows],
+        }
+        for name, rows in (("gate", gate), ("alpha", alpha))
+        if any(row is not None for row in rows)
+    ]
 
 
 def puzzle_figures(samples: Sequence[Sample]) -> Mapping[str, float]:

@@ -77,10 +77,12 @@ class Watch:
         self._revived(self._pulse.beat(is_step=False))
         figures = dict(objective.evaluate())
         if self._puzzles is not None and isinstance(objective, Answering):
-            samples = self._puzzles.ask(objective.current(), step)
-            for sample in samples:
+            asked = self._puzzles.ask(objective.current(), step)
+            for sample in asked.samples:
                 self._recorder.record(EventKind.SAMPLE, step, sample.as_data())
-            figures.update(puzzle_figures(samples))
+            for heatmap in asked.heatmaps:
+                self._recorder.record(EventKind.HEATMAP, step, heatmap)
+            figures.update(puzzle_figures(asked.samples))
         self._recorder.record(EventKind.EVAL, step, figures)
         self._revived(self._pulse.beat(is_step=False))
 

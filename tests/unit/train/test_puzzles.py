@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -51,9 +52,20 @@ def test_a_base_that_has_the_words_is_asked_the_riddles(tiny_base_model: Metacog
     assert not puzzles[0].is_right("It is Ann.")
 
 
+def grid(heatmap: Mapping[str, object]) -> list[list[float]]:
+    values = heatmap["values"]
+    assert isinstance(values, list)
+    return values
+
+
+def test_a_model_without_gate_and_layer_has_no_grid(nano: MetacogModel) -> None:
+    assert PuzzleBoard(nano.base).ask(MetacogModel(nano.base), step=1).heatmaps == []
+
+
 def test_what_ships_solves_the_easy_ones_within_its_own_budgets(nano: MetacogModel) -> None:
     board = PuzzleBoard(nano.base)
-    samples = board.ask(nano, step=100)
+    asked = board.ask(nano, step=100)
+    samples = asked.samples
     assert [sample.number for sample in samples] == list(range(1, 9))
     for sample, puzzle in zip(samples, board.puzzles, strict=True):
         assert sample.question == puzzle.text
@@ -62,13 +74,21 @@ def test_what_ships_solves_the_easy_ones_within_its_own_budgets(nano: MetacogMod
         assert 0 <= sample.think_tokens <= sample.budget, "the budget is the layer's and holds"
         assert sample.close_reason in set(CloseReason)
     assert all(sample.correct for sample in samples[:4])
+    gate, alpha = asked.heatmaps
+    assert (gate["name"], alpha["name"]) == ("gate", "alpha")
+    assert gate["rows"] == alpha["rows"] == [puzzle.id for puzzle in board.puzzles]
+    assert [len(row) for row in grid(gate)] == [sample.think_tokens for sample in samples]
+    assert all(number >= 0 for row in grid(gate) for number in row)
+    assert any(number > 0 for row in grid(gate) for number in row), "the gate acts"
+    assert [len(row) for row in grid(alpha)] == [len(nano.base.blocks)] * 8
+    assert all(sum(row) == pytest.approx(1, abs=1e-4) for row in grid(alpha))
     figures = puzzle_figures(samples)
     right = sum(sample.correct for sample in samples)
     assert figures == {
         "eval/puzzles/accuracy": pytest.approx(right / 8),
         "eval/puzzles/think_tokens": pytest.approx(sum(s.think_tokens for s in samples) / 8),
     }
-    again = board.ask(nano, step=200)
+    again = board.ask(nano, step=200).samples
     assert [s.answer for s in again] == [s.answer for s in samples], "greedy"
     assert [s.since for s in again] == [100] * 8
     assert puzzle_figures([]) == {}
@@ -113,10 +133,10 @@ def test_a_run_that_goes_on_remembers(nano: MetacogModel) -> None:
     def event(step: int, sample: Sample) -> Event:
         return Event(time=0.0, run="r", step=step, kind=EventKind.SAMPLE, data=sample.as_data())
 
-    samples = PuzzleBoard(nano.base).ask(nano, step=100)
+    samples = PuzzleBoard(nano.base).ask(nano, step=100).samples
     flipped = replace(samples[0], correct=not samples[0].correct)
     earlier = [event(100, flipped), *(event(100, sample) for sample in samples[1:])]
-    again = PuzzleBoard(nano.base, Verdicts(earlier)).ask(nano, step=200)
+    again = PuzzleBoard(nano.base, Verdicts(earlier)).ask(nano, step=200).samples
     assert again[0].before == Verdict(correct=flipped.correct, since=100)
     assert again[0].since == 200
     assert [(s.since, s.before) for s in again[1:]] == [(100, None)] * 7
