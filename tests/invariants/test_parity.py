@@ -19,7 +19,7 @@ from metacog.eval.setup import setup_of
 from metacog.model.bundle import MetacogModel
 from metacog.records import CloseReason, Generation, Request, Segment
 from metacog.text.render import render
-from metacog.train.rollouts import uncapped_waves
+from metacog.train.rollouts import rollout_waves
 from tests.contracts.source import dotted, package_modules
 from tests.invariants.replies import SHORT, Prompts, answered, ids_of, settings
 
@@ -70,7 +70,7 @@ def test_corpus_rows_begin_with_the_prompt(
 def test_rollouts_ask_the_prompt(
     model: MetacogModel, questions: list[Question], prompts: list[tuple[int, ...]]
 ) -> None:
-    (wave,) = uncapped_waves(model, questions, seed=0, rows=4)
+    (wave,) = rollout_waves(model, questions, seed=0, rows=4)
     found = {rollout.question.id: rollout.generation.prompt for rollout in wave}
     assert found == {q.id: prompt for q, prompt in zip(questions, prompts, strict=True)}
 

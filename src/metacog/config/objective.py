@@ -192,8 +192,21 @@ class ImitateObjective(Config):
     """With own traces: probability of the right answer from which a trace is enough, and is cut; null
     keeps traces whole. What is cut teaches to close on lucky guesses: it costs accuracy."""
 
+    own_budget: Flag = False
+    """With own traces: roll out under the model's own budgets and re-readings. What closed because going
+    on wins too little is learned as if it had closed by itself: the layer's judgement passes to the base."""
+
     cut_after: Count = 200
     """Optimizer steps before traces are cut as the controller would cut them."""
+
+    @model_validator(mode="after")
+    def _cut_once(self) -> "ImitateObjective":
+        if self.own_budget and self.sure is not None:
+            raise ValueError(
+                "run.objective wanted sure or own_budget, got both; a reply that its budget has closed "
+                "cannot be valued where it would have gone on, so set sure to null"
+            )
+        return self
 
 
 class PracticeObjective(Config):

@@ -21,16 +21,17 @@ def shortest_enough(
     """Return the shortest right reply to each question; none where none is right.
 
     With `sure` each right rollout that closed by itself is cut first, at the line end from which the
-    right answer keeps that probability (`PrefixValues.enough_at`), closed there and answered.
+    right answer keeps that probability (`PrefixValues.enough_at`), closed there and answered. Without it
+    a rollout that a re-reading closed as `confident` counts as one that closed by itself.
 
     Args:
         model: That made them, with its gate where it has one.
-        rollouts: Uncapped.
+        rollouts: Without a cap, or where `sure` is None under the model's own budgets.
         sure: Probability of the right answer at the temperature that serves; None keeps them whole.
     """
-    right = [r for r in rollouts if r.correct and _closed_itself(r.generation)]
+    right = [r for r in rollouts if r.correct and _closed_well(r.generation)]
     if sure is None:
-        return shortest_right(right)
+        return shortest_right([_as_its_own(model.base, rollout) for rollout in right])
     traces = [trace_of(rollout, model.base) for rollout in right]
     temperature = model.decoding.sampling.temperature
     best: dict[str, Generation] = {}
@@ -48,8 +49,19 @@ def shortest_enough(
     return list(best.values())
 
 
-def _closed_itself(reply: Generation) -> bool:
-    return reply.finished and reply.budget.close_reason is CloseReason.NATURAL
+def _closed_well(reply: Generation) -> bool:
+    reasons = {CloseReason.NATURAL, CloseReason.CONFIDENT}
+    return reply.finished and reply.budget.close_reason in reasons
+
+
+def _as_its_own(base: Base, rollout: Rollout) -> Rollout:
+    """Return a rollout of which every token is the model's own choice, its closer too."""
+    reply = rollout.generation
+    if reply.budget.close_reason is CloseReason.NATURAL:
+        return rollout
+    thought = [(token, True) for token in reply.think]
+    whole = as_trace(base, reply.prompt, thought, reply.answer, None, "").reply
+    return replace(rollout, generation=replace(whole, request_id=reply.request_id))
 
 
 def _cut(base: Base, trace: Trace, enough: int) -> Generation:

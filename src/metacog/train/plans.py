@@ -10,7 +10,7 @@ from metacog.decode.collect import Rollout
 from metacog.model.bundle import MetacogModel
 from metacog.text.tags import plan_mark
 from metacog.train.features import Features, question_key
-from metacog.train.rollouts import Progress, uncapped_waves
+from metacog.train.rollouts import Progress, rollout_waves
 
 
 def plan_labels(
@@ -38,7 +38,7 @@ def plan_labels(
     best: dict[int, tuple[int, int]] = {}
     for index, plan in enumerate(plans):
         mark = model.base.encode(plan_mark(plan))
-        for wave in uncapped_waves(model, questions, seed=seed, opening=mark, progress=progress):
+        for wave in rollout_waves(model, questions, seed=seed, opening=mark, progress=progress):
             for rollout in wave:
                 _keep_best(best, rollout, index)
     return {key: -negated for key, (_, negated) in best.items()}

@@ -38,7 +38,7 @@ from metacog.train.own import OwnTraces, shortest_enough
 from metacog.train.plans import plan_labels, with_plans
 from metacog.train.practice import Practice
 from metacog.train.processes import ALONE, Processes
-from metacog.train.rollouts import Progress, collect_features, uncapped_waves
+from metacog.train.rollouts import Progress, collect_features, rollout_waves
 from metacog.train.text import TextSources, text_traces
 from metacog.train.traces import SolvedTraces, Traces
 from metacog.train.world import digest_of_world, world_of
@@ -130,7 +130,7 @@ def prepare_gate(
     replies = {
         split: collected.replies(
             f"{split.value}-replies",
-            partial(_replies, bare, config, objective.rollouts, shortest_right, split, recorder),
+            partial(_replies, bare, config, objective, shortest_right, split, recorder),
         )
         for split in (Split.LAYER_TRAIN, Split.VALIDATION)
     }
@@ -203,7 +203,7 @@ def prepare_own_imitation(
     train, validation = (
         collected.replies(
             f"{split.value}-enough",
-            partial(_replies, model, config, objective.rollouts, choose, split, recorder),
+            partial(_replies, model, config, objective, choose, split, recorder),
         )
         for split in (Split.LAYER_TRAIN, Split.VALIDATION)
     )
@@ -305,17 +305,18 @@ def _keep(found: Mapping[Split, Features], run: RunDir) -> None:
 def _replies(
     model: MetacogModel,
     config: RunConfig,
-    rollouts: int,
+    objective: GateObjective | ImitateObjective,
     choose: Callable[[Sequence[Rollout]], Sequence[Generation]],
     split: Split,
     recorder: Recorder,
 ) -> Sequence[Generation]:
-    """Return what is chosen of a model's own uncapped replies to a split's questions."""
-    waves = uncapped_waves(
+    """Return what is chosen of a model's own replies to a split's questions."""
+    waves = rollout_waves(
         model,
         questions_of(config, split),
         seed=config.run.seed,
-        rollouts=rollouts,
+        rollouts=objective.rollouts,
+        own_budget=isinstance(objective, ImitateObjective) and objective.own_budget,
         progress=_teller(recorder, f"{split}: rollouts"),
     )
     replies = [reply for wave in waves for reply in choose(wave)]

@@ -43,7 +43,7 @@ def collect_features(
         progress: Told after each wave.
     """
     temperature = model.decoding.sampling.temperature
-    waves = uncapped_waves(
+    waves = rollout_waves(
         model, questions, seed=seed, rollouts=rollouts, rows=rows, progress=progress
     )
     return joined(
@@ -61,17 +61,18 @@ def collect_features(
     )
 
 
-def uncapped_waves(
+def rollout_waves(
     model: MetacogModel,
     questions: Sequence[Question],
     *,
     seed: int,
     rollouts: int = 1,
     opening: Sequence[int] = (),
+    own_budget: bool = False,
     rows: int = 128,
     progress: Progress | None = None,
 ) -> Iterator[list[Rollout]]:
-    """Yield the uncapped rollouts of some questions after others, as `collect_features` makes them.
+    """Yield the rollouts of some questions after others, as `collect_features` makes them.
 
     Args:
         model: The base, with layer and gate where it has them.
@@ -79,11 +80,13 @@ def uncapped_waves(
         seed: Of the sampling noise.
         rollouts: Of each question.
         opening: Ids that THINK begins with; they count as prompt.
+        own_budget: Whether the model's own budgets and re-readings act; else nothing caps a reply.
         rows: Rollouts that run side by side.
         progress: Told when the next wave is asked for.
     """
     # Exact values of prefixes stand for plain sampling: nothing may move the sampler.
-    settings = engine_settings(model, rows=rows, revise=False, reread=False)
+    acting = None if own_budget else False
+    settings = engine_settings(model, rows=rows, revise=acting, reread=own_budget)
     engine = Engine(model, replace(settings, opening=replace(settings.opening, modulation=None)))
     started = time.monotonic()
     for start in range(0, len(questions), _WAVE):
@@ -93,7 +96,8 @@ def uncapped_waves(
             for index, question in enumerate(wave)
             for turn in range(rollouts)
         }
-        requests = [_request(model, n, q, opening, seed) for n, q in asked.items()]
+        budget = None if own_budget else NO_LIMIT
+        requests = [_request(model, n, q, opening, seed, budget) for n, q in asked.items()]
         requests.sort(key=lambda request: len(request.prompt))
         yield list(roll_out(engine.generate, model.base, asked, requests))
         if progress is not None:
@@ -103,9 +107,14 @@ def uncapped_waves(
 
 
 def _request(
-    model: MetacogModel, number: int, question: Question, opening: Sequence[int], seed: int
+    model: MetacogModel,
+    number: int,
+    question: Question,
+    opening: Sequence[int],
+    seed: int,
+    budget: int | None,
 ) -> Request:
     prompt = render(model.base.tokenizer, [{"role": "user", "content": question.text}])
     whole = (*prompt, *opening)
-    request = request_for(model, whole, request_id=number, budget=NO_LIMIT, seed=seed)
+    request = request_for(model, whole, request_id=number, budget=budget, seed=seed)
     return replace(request, top_p=1.0, repetition_penalty=1.0)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from metacog.config import RunConfig, parse
+from metacog.config.objective import ImitateObjective
 from metacog.data.tasks.drawing import draw_questions
 from metacog.data.tasks.splits import Split
 from metacog.decode.collect import Rollout, trace_of
@@ -17,7 +18,7 @@ from metacog.model.bundle import MetacogModel, load_model
 from metacog.records import BudgetSource, CloseReason, Segment
 from metacog.telemetry.reader import read_events
 from metacog.train.own import OwnTraces, shortest_enough
-from metacog.train.rollouts import uncapped_waves
+from metacog.train.rollouts import rollout_waves
 from metacog.train.run import train
 
 MakeRollout = Callable[..., Rollout]
@@ -34,7 +35,7 @@ def rollouts(nano: MetacogModel) -> list[Rollout]:
     questions = draw_questions(
         Split.LAYER_TRAIN, 12, seed=3, families=["count_bits", "aiw", "chain_sum"]
     )
-    return [r for wave in uncapped_waves(nano, questions, seed=5, rollouts=2) for r in wave]
+    return [r for wave in rollout_waves(nano, questions, seed=5, rollouts=2) for r in wave]
 
 
 def test_own_replies_end_at_the_first_line_end_that_is_enough(
@@ -79,6 +80,33 @@ def test_without_that_the_shortest_right_replies_stay_whole(
     assert all(reply in right for reply in kept)
     shortest = {r.prompt: min(o.spend for o in right if o.prompt == r.prompt) for r in right}
     assert {reply.prompt: reply.spend for reply in kept} == shortest
+
+
+def test_what_a_re_reading_closed_is_learned_as_if_it_had_closed_by_itself(
+    nano: MetacogModel,
+) -> None:
+    questions = draw_questions(Split.LAYER_TRAIN, 24, seed=3, families=["gcd", "ab", "chain_sum"])
+    waves = rollout_waves(nano, questions, seed=5, own_budget=True)
+    rollouts = {r.generation.request_id: r for wave in waves for r in wave}
+    reasons = {number: r.generation.budget.close_reason for number, r in rollouts.items()}
+    kept = {
+        reply.request_id: reply for reply in shortest_enough(nano, rollouts.values(), sure=None)
+    }
+    good = {CloseReason.NATURAL, CloseReason.CONFIDENT}
+    assert kept.keys() == {n for n, r in rollouts.items() if r.correct and reasons[n] in good}
+    closed = [number for number in kept if reasons[number] is CloseReason.CONFIDENT]
+    assert closed, "nothing was closed by a re-reading"
+    for number in closed:
+        given, reply = rollouts[number].generation, kept[number]
+        assert any(not step.sampled for step in given.steps), "the controller forced its closer"
+        assert [step.token for step in reply.steps] == [step.token for step in given.steps]
+        assert all(step.sampled and not step.altered for step in reply.steps)
+    assert len({reply.prompt for reply in kept.values()}) == len(kept)
+
+
+def test_a_reply_under_its_own_budget_is_not_cut_again() -> None:
+    with pytest.raises(ValueError, match="got both"):
+        ImitateObjective(traces="own", own_budget=True, sure=0.9)
 
 
 def test_wrong_and_unfinished_rollouts_teach_nothing(
