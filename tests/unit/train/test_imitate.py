@@ -119,6 +119,15 @@ def test_one_step_moves_layer_and_gate_and_not_the_base(training: Imitation) -> 
     ]
 
 
+def test_what_traces_say_nothing_about_is_not_among_what_learns(training: Imitation) -> None:
+    layer = training.layer
+    untaught = [layer.reread_heads, layer.reread_experts, layer.heads.confidence]
+    learning = {id(parameter) for parameter in training.optimizers.parameters}
+    assert id(layer.heads.budget.weight) in learning
+    for part in (*untaught, layer.experts.confidence):
+        assert not any(id(parameter) in learning for parameter in part.parameters())
+
+
 def test_a_gate_that_does_nothing_yet_begins_to_learn(make_tiny_model: MakeModel) -> None:
     model = make_tiny_model()
     fresh = FeedbackGate(GateShape(hidden=32, inputs=8 + 4 + 1, layer=1))
