@@ -9,6 +9,7 @@ from metacog.telemetry.rundir import RunDir
 from metacog.tui.follow import Follower, Pulse, state_at
 from metacog.tui.history import History
 from metacog.tui.state import MOST_NAMES, RunState
+from metacog.tui.widgets.panels import feedback_panel
 from tests.tui.conftest import WriteRun, event, lines, puzzle
 
 
@@ -137,3 +138,11 @@ def test_the_past_is_what_was_known_then(write_run: WriteRun, some_events: list[
     assert state.latest["train/loss"] == pytest.approx(4.5)
     assert not next(iter(state.puzzles.values())).data["correct"]
     assert "eval/puzzles/accuracy" not in state.latest
+
+
+def test_the_newest_grid_of_each_name_is_known() -> None:
+    state = RunState()
+    grids = {"metacog/gate/map": [[0.0, None], [1.0]], "metacog/alpha": [[0.5]]}
+    state.take(event(3, "heatmap", name=name, rows=["a"], values=v) for name, v in grids.items())
+    assert state.heatmaps == {name: (3, values) for name, values in grids.items()}
+    assert "step 3" in str(feedback_panel(state, 40, 10))

@@ -12,6 +12,7 @@ MOST_NAMES = 400
 _MOST_TEXT = 20_000
 """Characters of one text that are kept."""
 _MOST_PUZZLES = 64
+_MOST_GRIDS = 16
 _MOST_LISTED = 1_000
 """Values of one list that are kept."""
 
@@ -53,8 +54,8 @@ class RunState:
     """Numbers without a history because there are too many names."""
     lists: dict[str, list[object]] = field(default_factory=dict)
     """Newest values of `hist` events by name."""
-    heatmap: tuple[int, str, list[list[float | None]]] | None = None
-    """Step, name and rows of the newest grid."""
+    heatmaps: dict[str, tuple[int, list[list[float | None]]]] = field(default_factory=dict)
+    """Step and rows of the newest grid by name."""
     puzzles: dict[tuple[str, int], Puzzle] = field(default_factory=dict)
     alerts: deque[Told] = field(default_factory=lambda: deque(maxlen=200))
     log: deque[Told] = field(default_factory=lambda: deque(maxlen=500))
@@ -126,11 +127,12 @@ class RunState:
                 self.lists[name] = values[:_MOST_LISTED]
 
     def _grid(self, event: Event) -> None:
-        for name, rows in event.data.items():
-            if isinstance(rows, list) and rows and all(isinstance(row, list) for row in rows):
-                kept = [row[:_MOST_LISTED] for row in rows[:_MOST_LISTED]]
-                grid = [[float(v) if _is_number(v) else None for v in row] for row in kept]
-                self.heatmap = (event.step, name, grid)
+        name, rows = str(event.data.get("name", "")), event.data.get("values")
+        if isinstance(rows, list) and rows and all(isinstance(row, list) for row in rows):
+            kept = [row[:_MOST_LISTED] for row in rows[:_MOST_LISTED]]
+            grid = [[float(v) if _is_number(v) else None for v in row] for row in kept]
+            if name in self.heatmaps or len(self.heatmaps) < _MOST_GRIDS:
+                self.heatmaps[name] = (event.step, grid)
 
     def _sample(self, event: Event) -> None:
         number = event.data.get("number")

@@ -139,10 +139,11 @@ def feedback_panel(state: RunState, width: int, height: int) -> Content:
         share(state, "coverage", "metacog/gate/coverage", width),
         share(state, "saturation", "metacog/gate/saturation", width),
     ]
-    if state.heatmap is None:
+    names = [name for name in state.heatmaps if "gate" in name]
+    if not names:
         return join([*lines, text(f"heat map       {MISSING:>8}", FAINT)])
-    step, name, grid = state.heatmap
-    lines.append(heading(one_line(name, width // 2).upper(), f"step {step}", width))
+    step, grid = state.heatmaps[names[-1]]
+    lines.append(heading(one_line(names[-1], width // 2), f"step {step}", width))
     return join([*lines, *_grid(grid, width, max(height - 5, 2))])
 
 
