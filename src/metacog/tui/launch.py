@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from datetime import datetime
 from pathlib import Path
 
@@ -59,4 +60,6 @@ def start(run: RunDir) -> int:
         raise RunError(
             f"Wanted to start training in {run.path}, but {error}. Free what is missing and resume."
         ) from error
+    # Whoever waits for a child takes its place in the process table away.
+    threading.Thread(target=child.wait, daemon=True, name="reaper").start()
     return child.pid
