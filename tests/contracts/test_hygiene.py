@@ -62,7 +62,13 @@ def test_everything_that_make_installs_is_pinned() -> None:
     with (ROOT / "pyproject.toml").open("rb") as file:
         project = tomllib.load(file)["project"]
     extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *extras["eval"], *extras["dev"], "setuptools"]
+    wanted = [
+        *project["dependencies"],
+        *extras["eval"],
+        *extras["tui"],
+        *extras["dev"],
+        "setuptools",
+    ]
     names = {normal(re.split(r"[<>=!~\[; ]", requirement)[0]) for requirement in wanted}
     assert names - set(pins()) == set()
 

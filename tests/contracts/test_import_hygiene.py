@@ -52,6 +52,11 @@ def test_help_costs_no_torch(arguments: list[str]) -> None:
     assert heavy_after("\n".join(asked)) == set()
 
 
+def test_the_cockpit_costs_no_torch() -> None:
+    loaded = heavy_after("\n".join(f"import {module}" for module in submodules("tui")))
+    assert loaded == {"textual"}
+
+
 @pytest.mark.parametrize("name", existing(LIGHT))
 def test_a_light_package_stays_light(name: str) -> None:
     assert heavy_after("\n".join(f"import {module}" for module in submodules(name))) == set()

@@ -13,6 +13,7 @@ from metacog import __version__
 from metacog.cli import (
     bench,
     calibrate,
+    cockpit,
     config,
     demo,
     doctor,
@@ -29,8 +30,9 @@ class ErrorBoundary(TyperGroup):
     """Shows an error of ours as its message; any other error keeps its traceback."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
-        """Read the arguments; none at all asks for help."""
-        return super().parse_args(ctx, args or ["--help"])
+        """Read the arguments; none at all opens the cockpit, or asks for help without a terminal."""
+        alone = ["cockpit"] if cockpit.is_terminal() else ["--help"]
+        return super().parse_args(ctx, args or alone)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen verb."""
@@ -63,6 +65,8 @@ app = typer.Typer(
 
 # Every verb, in the order of the help text. A verb's module imports torch inside its function.
 app.command(name="train")(train.train)
+app.command(name="watch")(cockpit.watch)
+app.command(name="cockpit")(cockpit.cockpit)
 app.command(name="eval")(evaluate.evaluate)
 app.command(name="calibrate")(calibrate.calibrate)
 app.command(name="report")(report.report)

@@ -36,6 +36,15 @@ def explain(error: ValidationError, root: type[BaseModel], *, source: str) -> st
     return "\n".join(f"{source}: {_describe(detail, known)}" for detail in error.errors())
 
 
+def complaints(error: ValidationError, root: type[BaseModel]) -> Iterator[tuple[str, str]]:
+    """Yield the key and the line of each complaint; for one of several keys, the first it names."""
+    known = tuple(dict.fromkeys(walk(root)))
+    for detail in error.errors():
+        line, key = _describe(detail, known), _key(detail, known)
+        named = [word for word in line.replace(":", " ").replace(";", " ").split() if word in known]
+        yield (named[0] if named and key not in named else key), line
+
+
 def _describe(detail: ErrorDetails, known: tuple[str, ...]) -> str:
     """Return what is wrong at one place. Our own cross-field messages are whole as they are."""
     key = _key(detail, known)

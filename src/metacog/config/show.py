@@ -27,7 +27,7 @@ def settings(config: RunConfig) -> Iterator[Setting]:
 
 def show(config: RunConfig) -> str:
     """Return one line for each key: the key, its value, a star where it is not the default."""
-    rows = [(s.key, _inline(s.value), " " if s.is_default else "*") for s in settings(config)]
+    rows = [(s.key, inline(s.value), " " if s.is_default else "*") for s in settings(config)]
     width = max(len(key) for key, _, _ in rows)
     return "\n".join(f"{mark} {key:<{width}}  {value}" for key, value, mark in rows) + "\n"
 
@@ -54,7 +54,7 @@ def _section(model: BaseModel, *, indent: str) -> Iterator[str]:
             yield f"{indent}{name}:"
             yield from _section(value, indent=f"{indent}  ")
         else:
-            yield f"{indent}{name}: {_inline(value)}"
+            yield f"{indent}{name}: {inline(value)}"
 
 
 def _one_line(description: str | None) -> str:
@@ -62,7 +62,7 @@ def _one_line(description: str | None) -> str:
     return " ".join(description.split())
 
 
-def _inline(value: object) -> str:
+def inline(value: object) -> str:
     """Return a value as YAML on one line."""
     plain = TypeAdapter(object).dump_python(value, mode="json")
     text: str = yaml.safe_dump(plain, default_flow_style=True, width=10**6, allow_unicode=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from metacog.errors import RunError
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_LOCKS = Path("/proc/locks")
 
 
 @contextmanager
@@ -38,6 +39,35 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def holder(path: Path) -> int | None:
+    """Return the process that holds a lock file on this machine, or None.
+
+    The lock is not touched, so that no process that wants it is ever in the way of a look.
+    """
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        pid, mine = int(said["pid"]), _myself()
+        if said["machine"] != mine["machine"] or said["boot"] != mine["boot"]:
+            return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return pid if _holds_a_lock(pid) else None
+
+
+def _holds_a_lock(pid: int) -> bool:
+    """Say whether a process holds any lock; where the system does not tell, whether it is there."""
+    if _LOCKS.is_file():
+        lines = _LOCKS.read_text(encoding="ascii").splitlines()
+        return any(line.split()[1:5:3] == ["FLOCK", str(pid)] for line in lines)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _myself() -> dict[str, object]:

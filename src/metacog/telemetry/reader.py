@@ -16,8 +16,12 @@ class EventTail:
         self._offset = 0
         self._num_lines = 0
 
-    def read(self) -> list[Event]:
+    def read(self, *, most_bytes: int | None = None) -> list[Event]:
         """Return the new events; none if the file is not there yet.
+
+        Args:
+            most_bytes: About how much to read at once, but at least one finished line if there is
+                one; None for all.
 
         Raises:
             InputError: If a finished line is no event, or the file shrank.
@@ -31,7 +35,9 @@ class EventTail:
                         "replaced while it was read. Open it anew."
                     )
                 file.seek(self._offset)
-                content = file.read()
+                content = file.read(-1 if most_bytes is None else most_bytes)
+                while most_bytes and b"\n" not in content and (more := file.read(most_bytes)):
+                    content += more
         except FileNotFoundError:
             return []
         finished = content[: content.rfind(b"\n") + 1]

@@ -27,7 +27,7 @@ def app_that_raises(error: BaseException) -> typer.Typer:
     return raising
 
 
-def test_metacog_alone_prints_help_and_is_done() -> None:
+def test_metacog_alone_without_a_terminal_prints_help_and_is_done() -> None:
     result = runner.invoke(app, [])
     assert result.exit_code == 0
     assert "doctor" in result.stdout

@@ -1,0 +1,47 @@
+"""`metacog` alone and `metacog watch`: the cockpit."""
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metacog.errors import InputError
+
+RUNS = Path("runs")
+
+
+def cockpit() -> None:
+    """Open the cockpit, as `metacog` alone does: start runs and see what happens in them."""
+    _require_terminal()
+    from metacog.tui.app import cockpit as built
+
+    built(RUNS).run()
+
+
+def watch(run: Annotated[Path, typer.Argument(help="Directory of a run.")]) -> None:
+    """Show a run, live or finished, without touching it."""
+    _require_terminal()
+    from metacog.telemetry.rundir import RunDir
+    from metacog.tui.app import watching
+
+    watching(RunDir.open(run)).run()
+
+
+def is_terminal() -> bool:
+    """Say whether there is a terminal to read keys from and draw on."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _require_terminal() -> None:
+    if find_spec("textual") is None:
+        raise InputError(
+            "Wanted the package textual for the cockpit, but it is not installed. "
+            "Install the extra `tui`: pip install 'metacog[tui]'."
+        )
+    if not is_terminal():
+        raise InputError(
+            "Wanted a terminal for the cockpit, got a file or pipe. Run it in a terminal, or read "
+            "events.jsonl in the run's directory."
+        )

@@ -1,0 +1,141 @@
+"""The launcher's form: every key of the schema with what was typed for it, and what is wrong."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from metacog.config import RunConfig, apply_overrides, load
+from metacog.config.explain import complaints
+from metacog.config.show import inline, settings
+from metacog.errors import ConfigError
+
+KIND = "run.objective.kind"
+_OBJECTIVE = "run.objective."
+
+
+@dataclass(frozen=True)
+class Field:
+    """One key of the form."""
+
+    key: str
+    help: str
+    default: str
+    """As YAML on one line."""
+    choices: tuple[str, ...] = ()
+    """What it may be, where that is a short list."""
+
+    @property
+    def section(self) -> str:
+        """The first part of its key."""
+        return self.key.partition(".")[0]
+
+
+class Form:
+    """Holds what was typed; the defaults of the schema are never changed."""
+
+    def __init__(self) -> None:
+        self.edits: dict[str, str] = {}
+        """What was typed by key, as YAML."""
+        self.errors: dict[str, str] = {}
+        """What is wrong by key; empty where all is right."""
+        self.config: RunConfig | None = None
+        """What the form says, or None while something is wrong."""
+        self.fields: tuple[Field, ...] = ()
+        self._check()
+
+    def value(self, field: Field) -> str:
+        """Return what a field holds, as YAML on one line."""
+        return self.edits.get(field.key, field.default)
+
+    def is_changed(self, field: Field) -> bool:
+        """Say whether a field holds something else than its default."""
+        return self.value(field) != field.default
+
+    def put(self, key: str, text: str) -> None:
+        """Take what was typed for a key."""
+        if key == KIND:
+            self._forget(_OBJECTIVE)
+        self.edits[key] = text.strip()
+        self._check()
+
+    def reset(self, prefix: str = "") -> None:
+        """Return a key, all keys of a section, or by default all keys to their defaults."""
+        self._forget(prefix)
+        self._check()
+
+    def take(self, recipe: Path) -> None:
+        """Fill the form from a recipe, everything else at its default.
+
+        Raises:
+            ConfigError: If the recipe is not valid; the form stays as it was.
+        """
+        changed = {s.key: inline(s.value) for s in settings(load(recipe)) if not s.is_default}
+        self.edits = changed
+        self._check()
+
+    def _forget(self, prefix: str) -> None:
+        self.edits = {k: text for k, text in self.edits.items() if not k.startswith(prefix)}
+
+    def _check(self) -> None:
+        kind = self.edits.get(KIND, "layer")
+        self.fields = tuple(_fields(RunConfig, "", kind))
+        self.errors = {}
+        document: dict[str, Any] = {"run": {"objective": {"kind": kind}}}
+        for key, text in self.edits.items():
+            try:
+                document = apply_overrides(document, [f"{key}={text}"])
+            except ConfigError as error:
+                self.errors[key] = str(error)
+        try:
+            config = RunConfig.model_validate(document)
+        except ValidationError as error:
+            for key, line in complaints(error, RunConfig):
+                self.errors.setdefault(key, line)
+            config = None
+        self.config = None if self.errors else config
+
+
+def _fields(model: type[BaseModel], prefix: str, kind: str) -> Iterator[Field]:
+    for name, info in model.model_fields.items():
+        key, annotation = f"{prefix}{name}", info.annotation
+        options = _objectives(info)
+        if options:
+            chosen = options.get(kind, options["layer"])
+            yield from _fields(chosen, f"{key}.", kind)
+        elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield from _fields(annotation, f"{key}.", kind)
+        else:
+            yield _field(key, info)
+
+
+def _field(key: str, info: FieldInfo) -> Field:
+    about = " ".join((info.description or "").split())
+    default = "" if info.is_required() else inline(info.get_default(call_default_factory=True))
+    choices: tuple[str, ...] = ()
+    if info.annotation is bool:
+        choices = ("true", "false")
+    elif key == KIND:
+        options = _objectives(_objective_info())
+        choices, default = tuple(options), "layer"
+    elif get_origin(info.annotation) is Literal:
+        choices = tuple(str(choice) for choice in get_args(info.annotation))
+    return Field(key, about, default, choices)
+
+
+def _objective_info() -> FieldInfo:
+    run = RunConfig.model_fields["run"].annotation
+    assert isinstance(run, type)
+    assert issubclass(run, BaseModel)
+    return run.model_fields["objective"]
+
+
+def _objectives(info: FieldInfo) -> Mapping[str, type[BaseModel]]:
+    """Return the alternatives of a field by their `kind`; none if it is no choice of sections."""
+    if info.discriminator != "kind":
+        return {}
+    options = get_args(info.annotation)
+    return {str(option.model_fields["kind"].default): option for option in options}

@@ -1,0 +1,65 @@
+"""Starts training as a process of its own that nothing here holds on to."""
+
+import os
+import subprocess
+import sys
+import threading
+from datetime import datetime
+from pathlib import Path
+
+from metacog.config import RunConfig, digest
+from metacog.errors import RunError
+from metacog.telemetry import provenance
+from metacog.telemetry.rundir import RunDir, default_name
+
+
+def new_run(config: RunConfig, runs: Path) -> RunDir:
+    """Make the directory of a new run with an explicit copy of its configuration.
+
+    Raises:
+        RunError: If the directory exists, or nothing can be made there.
+    """
+    kept = config.model_copy(deep=True)
+    name = kept.run.name or default_name(kept.run.objective.kind, datetime.now().astimezone())
+    path = runs / name
+    origin = provenance.collect(
+        seed=kept.run.seed, config_digest=digest(kept), argv=command(RunDir(path.absolute()))
+    )
+    return RunDir.create(path, config=kept, provenance=origin)
+
+
+def command(run: RunDir) -> list[str]:
+    """Return the command that trains what a run's directory says, or goes on with it."""
+    python = [sys.executable, "-m", "metacog", "train", str(run.config)]
+    return [*python, "--run-dir", str(run.path), "--resume", "auto"]
+
+
+def start(run: RunDir) -> int:
+    """Start the training of a run and return its process; its streams go to files of the run.
+
+    The process leads a session of its own, so that no end of ours is its end.
+
+    Raises:
+        RunError: If no process or log can be made.
+    """
+    attempt = 1
+    while (logs := run.logs / f"attempt-{attempt}").exists():
+        attempt += 1
+    try:
+        logs.mkdir(parents=True)
+        with (logs / "out.log").open("wb") as out, (logs / "err.log").open("wb") as err:
+            child = subprocess.Popen(
+                command(run),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+                env={**os.environ, "NO_COLOR": "1"},
+            )
+    except OSError as error:
+        raise RunError(
+            f"Wanted to start training in {run.path}, but {error}. Free what is missing and resume."
+        ) from error
+    # Whoever waits for a child takes its place in the process table away.
+    threading.Thread(target=child.wait, daemon=True, name="reaper").start()
+    return child.pid

@@ -1,0 +1,103 @@
+"""The first screen: the runs that there are, and the way to a new one."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+from textual import work
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import Footer, OptionList, Static
+from textual.widgets.option_list import Option
+
+from metacog.tui.literal import one_line
+from metacog.tui.runs import Listed, list_runs
+from metacog.tui.screens.dashboard import Dashboard
+from metacog.tui.screens.launcher import LauncherScreen
+from metacog.tui.theme import BRIGHT, DIM, FAIL, OK, WARN
+from metacog.tui.widgets.lines import text
+from metacog.tui.widgets.status import duration
+
+_SECONDS_BETWEEN_LOOKS = 2.0
+_STYLES = {"● training": OK, "● done": DIM, "■ stopped": WARN, "✖ ended": FAIL}
+_TITLE = "M E T A C O G"
+
+
+class HomeScreen(Screen[None]):
+    """Lists runs.
+
+    Args:
+        runs: Directory in which they lie.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("n", "new", "New run"),
+        Binding("enter", "open", "Open", show=True),
+    ]
+    CSS = """
+    HomeScreen { background: $background; }
+    #title { height: 3; padding: 1 2; color: $accent; text-style: bold; }
+    #runs { height: 1fr; border: round $foreground 25%; background: $background; margin: 0 1; }
+    #runs:focus { border: round $accent 80%; }
+    """
+
+    def __init__(self, runs: Path) -> None:
+        super().__init__()
+        self._directory = runs
+        self._listed: list[Listed] = []
+
+    def compose(self) -> Iterator[Widget]:
+        """Lay out title and list."""
+        yield Static(_TITLE, id="title")
+        yield OptionList(id="runs", markup=False)
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Begin to look."""
+        self.query_one("#runs").border_title = f"RUNS IN {self._directory}"
+        self.set_interval(_SECONDS_BETWEEN_LOOKS, self._look)
+        self._look()
+
+    @work(thread=True, exclusive=True, group="runs")
+    def _look(self) -> None:
+        found = list_runs(self._directory)
+        self.app.call_from_thread(self._paint, found)
+
+    def _paint(self, found: list[Listed]) -> None:
+        table = self.query_one("#runs", OptionList)
+        chosen = table.highlighted
+        name = self._listed[chosen].run.name if chosen is not None and self._listed else None
+        self._listed = found
+        table.clear_options()
+        if not found:
+            table.add_option(Option(text("No run yet. Press n for a new one.", DIM), disabled=True))
+            return
+        table.add_options([Option(_row(listed)) for listed in found])
+        names = [listed.run.name for listed in found]
+        table.highlighted = names.index(name) if name in names else 0
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Open the run that was chosen."""
+        event.stop()
+        if event.option_index < len(self._listed):
+            self.app.push_screen(Dashboard(self._listed[event.option_index].run))
+
+    def action_open(self) -> None:
+        """Open the highlighted run."""
+        self.query_one("#runs", OptionList).action_select()
+
+    def action_new(self) -> None:
+        """Prepare a new run."""
+        self.app.push_screen(LauncherScreen(self._directory))
+
+
+def _row(listed: Listed) -> Content:
+    ago = duration(max(time.time() - listed.changed, 0.0))
+    word = f"{listed.word:<11}"
+    name = f"{one_line(listed.run.name, 40):<40}"
+    return Content("").join(
+        [text(word, _STYLES[listed.word]), text(f" {name}", BRIGHT), text(f" {ago} ago", DIM)]
+    )

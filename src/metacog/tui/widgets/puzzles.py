@@ -1,0 +1,66 @@
+"""The puzzles that are asked again and again: verdicts, when they turned, and what was replied."""
+
+from textual.content import Content
+
+from metacog.tui.literal import one_line
+from metacog.tui.state import Puzzle, RunState
+from metacog.tui.theme import BRIGHT, DIM, FAIL, FAINT, OK, PLAIN
+from metacog.tui.widgets.draw import MISSING, bar
+from metacog.tui.widgets.lines import heading, text
+
+_BAR = 8
+
+
+def board(state: RunState, width: int, _height: int) -> list[Content]:
+    """Return the lines of all puzzles, THINK folded to its length."""
+    if not state.puzzles:
+        return []
+    step = max(puzzle.step for puzzle in state.puzzles.values())
+    lines = [heading("PUZZLES", f"step {step}", width)]
+    for (_, number), puzzle in sorted(state.puzzles.items()):
+        lines += _puzzle(number, puzzle, width)
+    return lines
+
+
+def _spent(puzzle: Puzzle) -> list[Content]:
+    """Return THINK tokens of the budget as a bar and in numbers."""
+    used, budget = puzzle.data.get("think_tokens"), puzzle.data.get("budget")
+    if not isinstance(used, int):
+        return [text(f"  {MISSING}", FAINT)]
+    if not isinstance(budget, int):
+        return [text(f"  {used}/{MISSING}", DIM)]
+    drawn = bar(used / budget if budget else 1.0, _BAR).replace(" ", "·")
+    return [text(f"  {drawn}", PLAIN), text(f" {used}/{budget}", DIM)]
+
+
+def _puzzle(number: int, puzzle: Puzzle, width: int) -> list[Content]:
+    data = puzzle.data
+    correct = data.get("correct")
+    verdict = text("● right", OK) if correct else text("✖ wrong", FAIL)
+    since = f"  since {puzzle.flips[-1][0]}" if puzzle.flips else ""
+    first = [text(f"{number:>2} ", DIM), verdict, text(since, DIM), *_spent(puzzle)]
+    answer = one_line(str(data.get("answer", MISSING)), max(width - 14, 8))
+    wanted = "" if correct else f"  wanted {one_line(str(data.get('wanted', MISSING)), 20)}"
+    return [
+        Content("").join(first),
+        text(f"   {one_line(str(data.get('question', MISSING)), width - 3)}", DIM),
+        Content("").join([text("   → ", FAINT), text(answer, BRIGHT), text(wanted, FAINT)]),
+    ]
+
+
+def unfolded(puzzle: Puzzle, width: int) -> Content:
+    """Return the whole of one puzzle, its THINK written out."""
+    data = puzzle.data
+    turned = ", ".join(f"{'right' if right else 'wrong'} from {at}" for at, right in puzzle.flips)
+    parts = [
+        text(str(data.get("question", MISSING)), PLAIN),
+        heading("THINK", f"{data.get('think_tokens', MISSING)} tokens", width),
+        text(str(data.get("thinking", MISSING)), DIM),
+        heading("ANSWER", f"wanted {one_line(str(data.get('wanted', MISSING)), 30)}", width),
+        text(str(data.get("answer", MISSING)), BRIGHT),
+        text(
+            f"plan {data.get('plan') or MISSING}  close {data.get('close_reason') or MISSING}", DIM
+        ),
+        text(f"verdict: {turned or MISSING}", DIM),
+    ]
+    return Content("\n").join(parts)

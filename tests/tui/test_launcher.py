@@ -1,0 +1,225 @@
+"""The launcher: the form, its keys, and a run that is started from it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Input, OptionList, Static
+
+from metacog.config import RunConfig, load
+from metacog.telemetry.lock import holder
+from metacog.telemetry.rundir import RunDir
+from metacog.tui.app import Cockpit, cockpit
+from metacog.tui.form import KIND, Form
+from metacog.tui.screens.choose import ChooseScreen, TextScreen
+from metacog.tui.screens.dashboard import Dashboard
+from metacog.tui.screens.home import HomeScreen
+from metacog.tui.screens.launcher import LauncherScreen
+from metacog.tui.stop import Ladder
+from tests.contracts.source import ROOT
+from tests.faults.processes import imitation, written
+from tests.tui.conftest import WriteRun
+
+SIZE = (120, 40)
+_PATIENCE = 240
+
+
+def test_the_form_holds_every_key_at_its_default() -> None:
+    form = Form()
+    assert form.config == RunConfig()
+    keys = {field.key for field in form.fields}
+    assert {"run.steps", "data.streaming", "feedback.layer", "adaptation.lr_multiplier"} <= keys
+    assert all(field.help for field in form.fields)
+    assert not any(form.is_changed(field) for field in form.fields)
+
+
+def test_counts_have_no_upper_bound() -> None:
+    form = Form()
+    for text in ("1_000_000_000", "1e9"):
+        form.put("run.steps", text)
+        assert form.config is not None
+        assert form.config.run.steps == 1_000_000_000
+
+
+def test_all_mistakes_stand_at_their_keys_at_once() -> None:
+    form = Form()
+    form.put("run.steps", "many")
+    form.put("data.max_malformed", "2")
+    form.put("metacog.plans", "[a, a]")
+    form.put("model.path", "[")
+    assert set(form.errors) == {"run.steps", "data.max_malformed", "metacog.plans", "model.path"}
+    assert form.config is None
+
+
+def test_another_objective_brings_its_own_keys() -> None:
+    form = Form()
+    form.put("run.objective.rollouts", "3")
+    form.put(KIND, "practice")
+    assert form.config is not None
+    assert form.config.run.objective.kind == "practice"
+    assert "run.objective.group_size" in {field.key for field in form.fields}
+    assert "run.objective.rollouts" not in form.edits
+
+
+def test_resets_reach_as_far_as_they_say() -> None:
+    form = Form()
+    for key in ("run.steps", "run.seed", "length.max_len"):
+        form.put(key, "7")
+    form.reset("run.steps")
+    assert set(form.edits) == {"run.seed", "length.max_len"}
+    form.reset("run.")
+    assert set(form.edits) == {"length.max_len"}
+    form.reset()
+    assert form.config == RunConfig()
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
+def test_a_preset_is_the_recipe(recipe: Path) -> None:
+    form = Form()
+    form.take(recipe)
+    assert form.errors == {}
+    assert form.config == load(recipe)
+
+
+def launcher(app: Cockpit) -> LauncherScreen:
+    assert isinstance(app.screen, LauncherScreen)
+    return app.screen
+
+
+def go_to(screen: LauncherScreen, key: str) -> None:
+    names = [str(option.prompt) for option in screen.query_one("#keys", OptionList).options]
+    place = next(i for i, name in enumerate(names) if f" {key} " in f"{name} ")
+    screen.query_one("#keys", OptionList).highlighted = place
+
+
+@pytest.mark.asyncio
+async def test_keys_change_reset_search_and_show(tmp_path: Path) -> None:
+    app = cockpit(tmp_path)
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.pause(0.2)
+        assert isinstance(app.screen, HomeScreen)
+        await pilot.press("n")
+        await pilot.pause(0.2)
+        screen = launcher(app)
+        go_to(screen, "data.streaming")
+        await pilot.press("enter")
+        assert screen.form.edits == {"data.streaming": "false"}
+        await pilot.press("r")
+        assert screen.form.edits == {}
+        go_to(screen, "run.steps")
+        await pilot.press("enter")
+        screen.query_one("#typed", Input).value = "1e9"
+        await pilot.press("enter")
+        assert screen.form.config is not None
+        assert screen.form.config.run.steps == 10**9
+        await pilot.press("y")
+        assert isinstance(app.screen, TextScreen)
+        assert "steps: 1000000000" in str(app.screen.query_one(Static).content)
+        await pilot.press("escape")
+        await pilot.press("R")
+        assert screen.form.edits == {}
+        await pilot.press("slash", *"probe", "enter")
+        rows = [str(o.prompt) for o in screen.query_one("#keys", OptionList).options]
+        assert any("length.auto_probe" in row for row in rows)
+        assert not any("adaptation.mode" in row for row in rows)
+        await pilot.press("escape", "escape")
+        assert isinstance(app.screen, HomeScreen)
+
+
+@pytest.mark.asyncio
+async def test_a_preset_fills_the_form_and_a_mistake_is_not_started(tmp_path: Path) -> None:
+    app = cockpit(tmp_path / "runs")
+    async with app.run_test(size=SIZE) as pilot:
+        screen = LauncherScreen(tmp_path / "runs", ROOT / "recipes")
+        await app.push_screen(screen)
+        await pilot.press("p")
+        assert isinstance(app.screen, ChooseScreen)
+        await pilot.press("enter")
+        await pilot.pause(0.2)
+        assert screen.form.edits
+        screen.form.put("run.steps", "many")
+        await pilot.press("s")
+        assert isinstance(app.screen, TextScreen)
+        assert "run.steps" in str(app.screen.query_one(Static).content)
+        assert not (tmp_path / "runs").exists()
+
+
+@pytest.fixture
+def started() -> Iterator[list[RunDir]]:
+    """Runs that are killed when the test ends, however it ends."""
+    runs: list[RunDir] = []
+    yield runs
+    for run in runs:
+        if (pid := holder(run.lock)) is not None:
+            os.killpg(pid, signal.SIGKILL)
+
+
+async def until(is_so: Callable[[], bool], pilot: Pilot[None]) -> None:
+    give_up = time.monotonic() + _PATIENCE
+    while not is_so():
+        assert time.monotonic() < give_up
+        await pilot.pause(0.2)
+
+
+@pytest.mark.asyncio
+@pytest.mark.timeout(600)
+async def test_a_run_is_started_shown_stopped_and_the_form_is_as_before(
+    tmp_path: Path, tiny_directory: Path, started: list[RunDir]
+) -> None:
+    document = imitation(tiny_directory)
+    recipes = tmp_path / "recipes"
+    recipes.mkdir()
+    run_section = {**document["run"], "steps": 100_000, "name": "mine"}  # type: ignore[dict-item]
+    written({**document, "run": run_section}, recipes / "tiny.yaml")
+    app = cockpit(tmp_path / "runs")
+    async with app.run_test(size=SIZE) as pilot:
+        screen = LauncherScreen(tmp_path / "runs", recipes)
+        await app.push_screen(screen)
+        await pilot.press("p", "enter")
+        await pilot.pause(0.2)
+        wanted = screen.form.config
+        await pilot.press("s")
+        await until(lambda: isinstance(app.screen, Dashboard), pilot)
+        dashboard = app.screen
+        assert isinstance(dashboard, Dashboard)
+        follower = dashboard.follower
+        started.append(follower.run)
+        assert screen.form.config == RunConfig()
+        assert follower.run.load_config() == wanted
+        await until(lambda: "train/loss" in follower.state.latest, pilot)
+        assert follower.pid is not None
+        assert os.getsid(follower.pid) == follower.pid
+        await pilot.press("x")
+        await until(lambda: follower.state.end is not None, pilot)
+        assert follower.state.end == "stopped"
+        assert follower.run.stopped.is_dir()
+        assert (follower.run.logs / "attempt-1" / "err.log").is_file()
+
+
+def test_no_process_is_nothing_to_stop(write_run: WriteRun) -> None:
+    ladder = Ladder()
+    ladder.step(holder(write_run().lock))
+    assert ladder.said is not None
+    assert "nothing to stop" in ladder.said
+
+
+def test_the_ladder_asks_ends_and_kills() -> None:
+    """A process that ignores SIGTERM is there until it is killed."""
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        ladder = Ladder()
+        for word in ("Asked", "Told"):
+            ladder.step(child.pid)
+            assert ladder.said is not None
+            assert ladder.said.startswith(word)
+            assert child.poll() is None
+        ladder.step(child.pid)
+        assert child.wait(20) == -signal.SIGKILL
