@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from metacog.decode.batch import Batch
 from metacog.decode.budget import ControllerSettings
@@ -33,6 +33,7 @@ class EngineSettings:
     """Keep the experts' readings and the gate's figure for every token."""
 
 
+@runtime_checkable
 class Arrivals(Protocol):
     """Says between two steps which requests join and which leave."""
 
