@@ -1,10 +1,13 @@
 """Tokens to text as they come: whole characters only, no blank ends, cut where a stop text begins."""
 
+import re
 from dataclasses import dataclass, field
 
 from metacog.model.base import Base
 from metacog.records import Segment, Step
 
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
+"""A token that stands for one byte where the vocabulary lacks a character."""
 _INCOMPLETE = "�"
 
 
@@ -30,7 +33,7 @@ class Pieces:
         """Take a token and return the text that is certain now."""
         self.count += 1
         self._ids.append(token)
-        whole = self._whole().rstrip(_INCOMPLETE)
+        whole = self._whole(self._settled()).rstrip(_INCOMPLETE)
         if not self.stopped:
             held = max((_overlap(whole, stop) for stop in self.stops), default=0)
             whole = whole[: len(whole) - held]
@@ -38,7 +41,7 @@ class Pieces:
 
     def end(self) -> str:
         """Return what was held back."""
-        whole = self._whole()
+        whole = self._whole(len(self._ids))
         return self._new(whole.rstrip() if self.strip else whole)
 
     @property
@@ -46,8 +49,18 @@ class Pieces:
         """What was returned so far."""
         return self._sent
 
-    def _whole(self) -> str:
-        whole = self.base.decode(self._ids, with_control=not self.strip)
+    def _settled(self) -> int:
+        """Return how many tokens later ones cannot change: a run of bytes is text or not as a whole."""
+        settled = len(self._ids)
+        while settled and _BYTE.fullmatch(self._name(self._ids[settled - 1])):
+            settled -= 1
+        return settled
+
+    def _name(self, token: int) -> str:
+        return str(self.base.tokenizer.convert_ids_to_tokens(token))
+
+    def _whole(self, settled: int) -> str:
+        whole = self.base.decode(self._ids[:settled], with_control=not self.strip)
         found = [at for at in (whole.find(stop) for stop in self.stops) if at >= 0]
         self.stopped = bool(found)
         whole = whole[: min(found)] if found else whole
