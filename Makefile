@@ -60,5 +60,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 	"$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install -c constraints.txt setuptools \
 		"$$(grep -E '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install -c constraints.txt --no-build-isolation -e '.[eval,tui,dev]'
+	$(BIN)/python -m pip install -c constraints.txt --no-build-isolation -e '.[tui,serve,eval,dev]'
 	touch $@

@@ -279,7 +279,7 @@ class Request:
     """One reply that is wanted from the engine."""
 
     id: int
-    """Keys the sampling noise, together with the seed."""
+    """Names the reply, and keys the sampling noise together with the seed."""
     prompt: tuple[int, ...]
     """Ids of the rendered prompt, the opener of THINK last."""
     budget: int | None = None
@@ -295,5 +295,9 @@ class Request:
     max_new_tokens: int = 512
     """THINK, closer and ANSWER together."""
     max_answer_tokens: int = 64
+    noise_id: int | None = None
+    """Keys the sampling noise in place of `id`, where ids say who asked; None for `id`."""
+    budget_scale: float = 1.0
+    """Factor of the predicted budget where `budget` is None."""
     meta: Mapping[str, Any] = field(default_factory=dict)
     """Carried along untouched, for whoever asked."""

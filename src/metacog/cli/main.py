@@ -21,6 +21,7 @@ from metacog.cli import (
     generate,
     observe,
     report,
+    serve,
     train,
 )
 from metacog.errors import EXIT_STOPPED, MetacogError
@@ -72,6 +73,7 @@ app.command(name="calibrate")(calibrate.calibrate)
 app.command(name="report")(report.report)
 app.command(name="generate")(generate.generate)
 app.command(name="observe")(observe.observe)
+app.command(name="serve")(serve.serve)
 app.add_typer(config.app, name="config")
 app.add_typer(bench.app, name="bench")
 app.command(name="demo")(demo.demo)

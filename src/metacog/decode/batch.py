@@ -1,6 +1,6 @@
 """The rows that run together: their cache, their controller, and one step of all of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -128,6 +128,12 @@ class Batch:
         for slot in done[::-1].tolist():
             yield self._finished(slot)
             self._release(slot)
+
+    def drop(self, requests: Collection[int]) -> None:
+        """Free the slots of requests that have left; there will be no reply to them."""
+        for slot in range(self.rows.used - 1, -1, -1):
+            if self.rows.of(slot).request.id in requests:
+                self._release(slot)
 
     @torch.inference_mode()
     def _release(self, slot: int) -> None:

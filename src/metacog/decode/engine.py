@@ -1,8 +1,9 @@
 """The one decode loop: batched, cached, rows joining and leaving between steps."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 from metacog.decode.batch import Batch
 from metacog.decode.budget import ControllerSettings
@@ -32,6 +33,43 @@ class EngineSettings:
     """Keep the experts' readings and the gate's figure for every token."""
 
 
+@runtime_checkable
+class Arrivals(Protocol):
+    """Says between two steps which requests join and which leave."""
+
+    @property
+    def ended(self) -> bool:
+        """Nobody will join any more."""
+
+    def joining(self, free: int, *, idle: bool) -> Sequence[Request]:
+        """Return at most `free` requests; may wait for one where the batch is idle."""
+
+    def leaving(self) -> Collection[int]:
+        """Return the ids of requests that nobody waits for any more."""
+
+
+@dataclass
+class _Given:
+    """Requests that were all there at the start, read some at a time."""
+
+    waiting: deque[Request]
+    together: int
+    """Fewest that are read at once, unless fewer are left."""
+
+    @property
+    def ended(self) -> bool:
+        return not self.waiting
+
+    def joining(self, free: int, *, idle: bool) -> Sequence[Request]:  # noqa: ARG002
+        count = min(free, len(self.waiting))
+        if count < min(self.together, len(self.waiting)):
+            return ()
+        return [self.waiting.popleft() for _ in range(count)]
+
+    def leaving(self) -> Collection[int]:
+        return ()
+
+
 class Engine:
     """Answers requests, many at once; a request's tokens don't depend on its neighbours."""
 
@@ -55,16 +93,32 @@ class Engine:
     def _events(self, requests: Iterable[Request], *, steps: bool) -> Iterator[Step | Generation]:
         waiting = deque(sorted(requests, key=_longest_first))
         for request in waiting:
-            self._check(request)
+            self.check(request)
         if not waiting:
             return
         longest = max(len(r.prompt) + r.max_new_tokens for r in waiting)
-        batch = Batch(self.model, self.settings, longest, min(self.settings.rows, len(waiting)))
+        rows = min(self.settings.rows, len(waiting))
         together = max(1, self.settings.rows // _GROUPS)
-        while waiting or batch.running:
-            joining = min(batch.free, len(waiting))
-            if joining and joining >= min(together, len(waiting)):
-                batch.admit([waiting.popleft() for _ in range(joining)])
+        yield from self._run(_Given(waiting, together), longest, rows, steps=steps)
+
+    def serve(self, arrivals: Arrivals) -> Iterator[Step | Generation]:
+        """Yield every token and every reply, for as long as `arrivals` has not ended.
+
+        Requests must have passed `check`; one that leaves gets no reply.
+        """
+        yield from self._run(arrivals, self.model.base.context, self.settings.rows, steps=True)
+
+    def _run(
+        self, arrivals: Arrivals, longest: int, rows: int, *, steps: bool
+    ) -> Iterator[Step | Generation]:
+        batch = Batch(self.model, self.settings, longest, rows)
+        while batch.running or not arrivals.ended:
+            batch.drop(arrivals.leaving())
+            joining = arrivals.joining(batch.free, idle=not batch.running)
+            if joining:
+                batch.admit(joining)
+            if not batch.running:
+                continue
             batch.choose_tokens()
             if steps:
                 yield from batch.last_steps()
@@ -72,8 +126,12 @@ class Engine:
             if batch.running:
                 batch.forward()
 
-    def _check(self, request: Request) -> None:
-        """Refuse what can't be answered before anything has begun."""
+    def check(self, request: Request) -> None:
+        """Refuse what can't be answered before anything has begun.
+
+        Raises:
+            InputError: If the request cannot be answered as it asks.
+        """
         Opener(self.model, self.settings.opening).check(request)
         settle(
             self.model.base.tags,

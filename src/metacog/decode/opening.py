@@ -120,7 +120,9 @@ class Opener:
     def _budget(self, request: Request, predicted: int) -> int:
         if request.budget is not None:
             return request.budget
-        return predicted if self.settings.use_predicted_budget else self.settings.max_tokens
+        if not self.settings.use_predicted_budget:
+            return self.settings.max_tokens
+        return max(self.settings.min_think, round(predicted * request.budget_scale))
 
     def _sampler(
         self, request: Request, reading: Reading, plan: str

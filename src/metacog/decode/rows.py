@@ -60,7 +60,8 @@ class Rows:
         slot, request = self.used, meta.request
         self.meta[slot] = meta
         self.length[slot], self.index[slot] = length, 0
-        keys = (torch.tensor([key]) for key in (request.seed, request.id))
+        draw = request.id if request.noise_id is None else request.noise_id
+        keys = (torch.tensor([key]) for key in (request.seed, draw))
         self.stream[slot] = streams(*keys).item()
         self.temperature[slot], self.top_p[slot] = zip(*meta.opening.sampler, strict=True)
         self.penalty[slot] = request.repetition_penalty

@@ -1,0 +1,81 @@
+"""From a body on the wire to requests of the engine."""
+
+from dataclasses import replace
+
+from metacog.decode.engine import Engine
+from metacog.decode.settings import request_for
+from metacog.decode.terms import NO_LIMIT
+from metacog.errors import InputError
+from metacog.records import Request
+from metacog.serve.wire import ChatRequest
+from metacog.text.render import render
+
+EFFORTS = {"minimal": 0.25, "low": 0.5, "medium": 1.0, "high": 2.0}
+"""Factor of the predicted budget by `reasoning_effort`; `none` is a budget of 0."""
+
+
+def requests_for(engine: Engine, asked: ChatRequest) -> list[Request]:
+    """Return a request for each choice that is wanted, checked by the engine.
+
+    Choice number i draws the noise of request i: the first one that of `metacog generate`.
+
+    Raises:
+        InputError: If it cannot be answered as asked, the budget that was named among it.
+    """
+    model, budget = engine.model, asked.budget()
+    messages = [message.model_dump(exclude_none=True) for message in asked.messages]
+    prompt = tuple(render(model.base.tokenizer, messages))
+    plain = request_for(
+        model,
+        prompt,
+        budget=budget,
+        plan=asked.plan,
+        seed=asked.seed,
+        temperature=None if asked.temperature is None else float(asked.temperature),
+    )
+    request = replace(
+        plain,
+        top_p=plain.top_p if asked.top_p is None else float(asked.top_p),
+        max_new_tokens=_longest(engine, plain, asked.longest),
+        budget_scale=_scale(engine, asked, budget),
+    )
+    _check_budget(engine, request)
+    engine.check(request)
+    return [replace(request, noise_id=number) for number in range(asked.n)]
+
+
+def _longest(engine: Engine, plain: Request, asked: int | None) -> int:
+    """Return the limit of a reply: long enough for a budget that was named, if it fits at all."""
+    room = engine.model.base.context - len(plain.prompt)
+    longest = max(plain.max_new_tokens, (plain.budget or 0) + _behind(engine))
+    return min(longest, room, room if asked is None else asked)
+
+
+def _scale(engine: Engine, asked: ChatRequest, budget: int | None) -> float:
+    if budget is not None or asked.reasoning_effort is None:
+        return 1.0
+    if engine.model.reader is None:
+        raise InputError(
+            f"reasoning_effort scales a predicted budget, and this model has no layer that predicts "
+            f"one, got {asked.reasoning_effort!r}. Name a thinking_token_budget."
+        )
+    return EFFORTS[asked.reasoning_effort]
+
+
+def _check_budget(engine: Engine, request: Request) -> None:
+    budget = request.budget
+    if budget is None or budget in (0, NO_LIMIT):
+        return
+    room = request.max_new_tokens - _behind(engine)
+    if budget > room:
+        raise InputError(
+            f"Wanted a thinking_token_budget that can be enforced: at most {max(room, 0)} tokens "
+            f"beside this prompt, the answer and the limit of the reply, got {budget}. Lower it, or "
+            "raise max_completion_tokens."
+        )
+
+
+def _behind(engine: Engine) -> int:
+    """Return the tokens that are kept for the closer and the answer."""
+    close = len(engine.model.base.tags.think_close)
+    return close + engine.settings.controller.answer_reserve
