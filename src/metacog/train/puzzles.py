@@ -24,7 +24,7 @@ from metacog.decode.settings import engine_settings, request_for
 from metacog.model.base import Base
 from metacog.model.bundle import MetacogModel
 from metacog.records import Generation, Request
-from metacog.telemetry.events import Event
+from metacog.telemetry.events import Event, EventKind
 from metacog.telemetry.samples import Sample, Verdict
 from metacog.text.render import render
 
@@ -71,7 +71,7 @@ class Verdicts:
     def __init__(self, samples: Iterable[Event] = ()) -> None:
         self._known: dict[str, Verdict] = {}
         for sample in samples:
-            if sample.data.get("suite") == SUITE:
+            if sample.kind is EventKind.SAMPLE and sample.data.get("suite") == SUITE:
                 self.note(str(sample.data["id"]), bool(sample.data["correct"]), sample.step)
 
     def note(self, puzzle: str, correct: bool, step: int) -> tuple[int, Verdict | None]:

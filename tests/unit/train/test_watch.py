@@ -54,8 +54,10 @@ def test_an_evaluation_is_the_puzzles_and_then_one_event(
     assert isinstance(objective, Answering)
     with watching(objective, run=RunDir(tmp_path), recorder=Recorder("r", memory)) as watch:
         watch.evaluate(7, objective)
-    assert kinds(memory) == [(7, EventKind.SAMPLE)] * 8 + [(7, EventKind.EVAL)]
-    samples, figures = memory.events[:8], memory.events[8].data
+    each = [EventKind.SAMPLE] * 8 + [EventKind.HEATMAP] * 2 + [EventKind.EVAL]
+    assert kinds(memory) == [(7, kind) for kind in each]
+    samples, figures = memory.events[:8], memory.events[-1].data
+    assert [grid.data["name"] for grid in memory.events[8:10]] == ["gate", "alpha"]
     right = sum(bool(sample.data["correct"]) for sample in samples)
     assert figures["eval/validation/loss"] == 0.5
     assert figures["eval/puzzles/accuracy"] == right / 8
