@@ -39,8 +39,14 @@ Plans = Annotated[
 Trials = Annotated[
     int, typer.Option(min=0, help="Questions with trial answers and votes; 0 makes none.")
 ]
+Trained = Annotated[
+    str | None, typer.Option(help="Model whose base was trained too, for P1 and P10.")
+]
 Frozen = Annotated[
-    str | None, typer.Option(help="Model with a frozen base and a layer without gate, for P2.")
+    str | None, typer.Option(help="Model with a frozen base, for P2; its gate stays off.")
+]
+Margin = Annotated[
+    int, typer.Option(min=1, help="Questions of P1, P2 and P10: half a point takes many.")
 ]
 SplitName = Annotated[
     str, typer.Option(help="test, or validation while something is being chosen.")
@@ -65,6 +71,8 @@ def evaluate(
     fit: Fit = 4000,
     plans: Plans = 300,
     trials: Trials = 200,
+    margin: Margin = 12_000,
+    trained: Trained = None,
     frozen: Frozen = None,
     split: SplitName = "test",
     report: ReportPath = None,
@@ -90,12 +98,16 @@ def evaluate(
     other = None if against is None else load_model(against)
     found, summary = measure(loaded, size, caps=caps, against=other)
     if proof:
-        from metacog.cli.proof import ProofSize, prove_all
+        from metacog.cli.proof import Beside, ProofSize, prove
         from metacog.eval.proof.table import lines
 
-        wanted = ProofSize(fit=fit, test=readings, plans=plans, trials=trials)
-        frozen_model = None if frozen is None else load_model(frozen)
-        table = prove_all(loaded, other, frozen_model, found, summary, size, wanted)
+        wanted = ProofSize(fit=fit, margin=margin, test=readings, plans=plans, trials=trials)
+        beside = Beside(
+            against=other,
+            trained=None if trained is None else load_model(trained),
+            frozen=None if frozen is None else load_model(frozen),
+        )
+        table = prove(loaded, found, summary, size, wanted, beside=beside)
         summary |= table
         if not as_json:
             typer.echo("\n".join(lines(table)))

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from metacog.cli.measure import Size, bare_of, measure
+from metacog.cli.measure import Size, bare_of
 from metacog.data.tasks.drawing import draw_questions
 from metacog.data.tasks.splits import Split
 from metacog.eval import metrics
@@ -12,6 +12,7 @@ from metacog.eval.arms import GATED_ARM, UNCAPPED
 from metacog.eval.baselines.random_gate import random_gate
 from metacog.eval.contrasts import Resampling
 from metacog.eval.evidence import Evidence, collect_evidence
+from metacog.eval.margins import margin_summaries
 from metacog.eval.proof.aggregation import p12
 from metacog.eval.proof.budgets import p7
 from metacog.eval.proof.confidence import p8a, p8b, p9
@@ -37,6 +38,8 @@ class ProofSize:
 
     fit: int = 4000
     """Questions of the layer-train split that baselines and aggregators are fitted to."""
+    margin: int = 12_000
+    """Test questions of P1, P2 and P10, one reply each: accuracy to half a point."""
     test: int = 1000
     """Test questions of P4, P7, P8, P12 and P13."""
     plans: int = 300
@@ -45,72 +48,46 @@ class ProofSize:
     """Test questions that are answered from every line end, and by vote."""
 
 
-def prove_all(
-    model: MetacogModel,
-    against: MetacogModel | None,
-    frozen: MetacogModel | None,
-    found: Measurement,
-    summary: Json,
-    size: Size,
-    proof: ProofSize,
-) -> dict[str, Json]:
-    """Return the rows P1 to P13; progress goes to stderr.
+@dataclass(frozen=True)
+class Beside:
+    """Other models that the rows are made with, where there are any."""
 
-    Args:
-        model: With its layer.
-        against: Whose bare base is what a user would have instead; None for the model's own.
-        frozen: With a frozen base and a layer, for P2; its gate stays off. None where the model itself
-            has neither a gate nor a base of its own, and is that already.
-        found: A measurement of the model.
-        summary: Its summary.
-        size: Of the measurement, which is repeated for `frozen`.
-        proof: Of everything else.
-    """
-
-    def tell(message: str) -> None:
-        sys.stderr.write(message + "\n")
-        sys.stderr.flush()
-
-    layer_only = summary if model.gate is None and against is None else None
-    if frozen is not None:
-        tell("P2: the layer alone")
-        layer_only = measure(replace(frozen, gate=None), size)[1]
-    bare = bare_of(model, against) or model
-    return prove(model, bare, found, summary, size, proof, layer_only=layer_only, tell=tell)
+    against: MetacogModel | None = None
+    """Whose bare base a user would have instead; None for the model's own."""
+    trained: MetacogModel | None = None
+    """With a trained base, for P1 and P10; None for the model itself."""
+    frozen: MetacogModel | None = None
+    """With a frozen base and a layer, for P2, its gate off; None for the model itself, unless its base
+    is compared with another."""
 
 
 def prove(
     model: MetacogModel,
-    bare: MetacogModel,
     found: Measurement,
     summary: Json,
     size: Size,
     proof: ProofSize,
     *,
-    layer_only: Json | None = None,
-    tell: Tell,
+    beside: Beside = Beside(),
+    tell: Tell = lambda message: print(message, file=sys.stderr, flush=True),
 ) -> dict[str, Json]:
     """Return the rows P1 to P13.
 
     Args:
         model: With its layer.
-        bare: What a user would have instead.
         found: A measurement of the model.
         summary: Its summary.
         size: Of the measurement: families and sampling seeds.
         proof: Of everything else.
-        layer_only: The summary of a frozen base with its layer and no gate, for P2.
-        tell: Told what is being done.
+        beside: Other models that the rows are made with.
+        tell: Told what is being done; by default in lines on stderr.
     """
+    bare = bare_of(model, beside.against) or model
     rows: dict[str, Row] = {
-        "P1": saving(summary, AFTER_TRAINING),
-        "P2": missing("a frozen base with its layer alone", "name one with --frozen")
-        if layer_only is None
-        else saving(layer_only, LAYER_ONLY),
+        **margin_rows(model, bare, found, summary, size, proof, beside, tell),
         "P3": p3(summary),
         "P5": p5(summary),
         "P6": p6(summary),
-        "P10": p10(summary),
         "P11": p11(summary, _gates(model, size, proof, tell)),
     }
     tell("P4: caps of a quarter")
@@ -128,6 +105,45 @@ def prove(
         rules |= decoded_rules(bare, before, asked, think=think, spend=spend)
     rows["P3"] = replace(rows["P3"], detail={**rows["P3"].detail, "stopping_rules": rules})
     return table(rows | _readings(model, fit, test, summary, size, proof, tell))
+
+
+def margin_rows(
+    model: MetacogModel,
+    bare: MetacogModel,
+    found: Measurement,
+    summary: Json,
+    size: Size,
+    proof: ProofSize,
+    beside: Beside,
+    tell: Tell,
+) -> dict[str, Row]:
+    """Return P1, P2 and P10, each on its own many questions; the arguments are those of `prove`."""
+    trained, frozen = beside.trained or model, beside.frozen
+    if frozen is None and beside.against is None:
+        frozen = model
+    differs = trained.gate is not None or trained.base.digest != bare.base.digest
+    sides = {"trained": (trained, differs)}
+    if frozen is not None:
+        sides["frozen"] = (replace(frozen, gate=None), False)
+    tell(f"P1, P2 and P10: {proof.margin} questions")
+    questions = draw_questions(size.split, proof.margin, families=size.families)
+    run = {
+        name: (Runner(setup_of(side), questions, size.seeds[:1]), other)
+        for name, (side, other) in sides.items()
+    }
+    against = margin_summaries(
+        Runner(setup_of(bare), questions, size.seeds[:1]),
+        run,
+        found.fixed.cheapest_constant,
+        natural_over_need=summary["budget"]["natural_over_need"],
+    )
+    return {
+        "P1": saving(against["trained"], AFTER_TRAINING),
+        "P2": saving(against["frozen"], LAYER_ONLY)
+        if "frozen" in against
+        else missing("a frozen base with its layer alone", "name one with --frozen"),
+        "P10": p10(against["trained"]),
+    }
 
 
 def _readings(

@@ -145,6 +145,10 @@ class Runner:
             number: tuple(setup.render(question)) for number, question in self._questions.items()
         }
 
+    def unknown_needs(self) -> dict[RowKey, int | None]:
+        """Return that no need is known, for arms that are run without valuing any trace."""
+        return {(q.id, seed): None for q in self._questions.values() for seed in self.seeds}
+
     def run(self, arm: Arm, needs: Mapping[RowKey, int | None]) -> list[EvalRow]:
         """Return one row for every question and seed, in order of their keys."""
         rows = [

@@ -6,22 +6,30 @@ from dataclasses import replace
 import pytest
 
 from metacog.cli.evaluate import parse_split
-from metacog.cli.measure import Size, measure
-from metacog.cli.proof import ProofSize, prove_all
+from metacog.cli.measure import Size, bare_of, measure
+from metacog.cli.proof import Beside, ProofSize, margin_rows, prove
 from metacog.data.tasks.splits import Split
 from metacog.errors import InputError
 from metacog.eval.proof.table import NAMES
 
 
 @pytest.fixture(scope="module")
-def found(make_tiny_model):
+def measured(make_tiny_model):
     model = make_tiny_model(calibration={"coverage_scale": 1.5})
     budget = model.decoding.budget.model_copy(update={"max_tokens": 24, "answer_reserve": 8})
     model = replace(model, decoding=model.decoding.model_copy(update={"budget": budget}))
     size = Size(n=6, matching=4, seeds=(0,), families=("gcd", "ab"), split=Split.VALIDATION)
-    measured, summary = measure(model, size)
-    proof = ProofSize(fit=12, test=8, plans=4, trials=4)
-    return summary, prove_all(model, None, model, measured, summary, size, proof)
+    measurement, summary = measure(model, size)
+    return model, measurement, summary, size
+
+
+PROOF = ProofSize(fit=12, margin=10, test=8, plans=4, trials=4)
+
+
+@pytest.fixture(scope="module")
+def found(measured):
+    model, measurement, summary, size = measured
+    return summary, prove(model, measurement, summary, size, PROOF)
 
 
 def test_every_row_is_there_and_is_json(found) -> None:
@@ -47,6 +55,39 @@ def test_rules_of_stopping_stand_beside_the_learned_budgets(found) -> None:
     rules = table["P3"]["stopping_rules"]
     assert {"own_stopping", "oracle", "trial_answers", "self_consistency"} <= set(rules)
     assert rules["self_consistency"]["votes"] == 3
+
+
+def test_half_a_point_has_questions_of_its_own(found) -> None:
+    _, table = found
+    for name in ("P1", "P2", "P10"):
+        assert (table[name]["n"], table[name]["seeds"]) == (10, [0])
+
+
+def like(measured, model):
+    return replace(model, decoding=measured[0].decoding)
+
+
+def margins(measured, beside: Beside):
+    model, measurement, summary, size = measured
+    against = bare_of(model, beside.against)
+    return margin_rows(
+        model, against or model, measurement, summary, size, PROOF, beside, tell=print
+    )
+
+
+def test_a_trained_base_is_not_its_own_frozen_one(measured, make_tiny_model) -> None:
+    before = like(measured, make_tiny_model(spread=3.0))
+    rows = margins(measured, Beside(against=before))
+    assert rows["P2"].detail["missing"] == "name one with --frozen"
+    assert margins(measured, Beside(against=before, frozen=before))["P2"].n == 10
+
+
+def test_a_trained_model_stands_for_the_model_in_p1_and_p10(measured, make_tiny_model) -> None:
+    own = margins(measured, Beside())
+    other = margins(measured, Beside(trained=like(measured, make_tiny_model(spread=3.0))))
+    assert other["P1"].value != own["P1"].value
+    assert other["P2"] == own["P2"]
+    assert other["P10"].bound is not None
 
 
 def test_splits_that_something_was_fitted_to_are_refused() -> None:
