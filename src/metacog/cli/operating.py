@@ -20,11 +20,24 @@ from metacog.train.features import Features
 from metacog.train.layer_losses import point_starts
 from metacog.train.prepare import VALIDATION_FEATURES, questions_of
 from metacog.train.rollouts import collect_features
+from metacog.train.schedule import stages_of
 
 MARGIN = 0.003
 """Accuracy that the operating point may lose on validation: under the half point that is allowed."""
 
 _CHUNK = 4096
+
+
+def judged_on(config: RunConfig, run: RunDir) -> tuple[RunConfig, RunDir]:
+    """Return whose validation questions choose an operating point, and the run that has their rollouts.
+
+    In a schedule they are the last stage's, which may ask more of them than the others; what is
+    compared with stays the model that the first stage began with.
+    """
+    if config.run.objective.kind != "schedule":
+        return config, run
+    last = stages_of(config, run.path)[-1]
+    return config.model_copy(update={"data": last.config.data}), RunDir(last.path)
 
 
 def validation_features(config: RunConfig, run: RunDir) -> Features:

@@ -80,7 +80,12 @@ def run_recipe(
     from metacog.config import load
 
     config = load(recipe, overrides)
-    from metacog.cli.operating import bare_accuracy, set_operating_point, validation_features
+    from metacog.cli.operating import (
+        bare_accuracy,
+        judged_on,
+        set_operating_point,
+        validation_features,
+    )
     from metacog.train.processes import is_first
     from metacog.train.run import train as run_training
     from metacog.train.schedule import train_schedule
@@ -92,7 +97,8 @@ def run_recipe(
     begin = train_schedule if kind == "schedule" else run_training
     run = begin(config, run_dir=run_dir, resume=resume, narrate=narrate)
     if is_first() and kind in {"layer", "gate", "reread", "practice", "schedule"}:
-        features, reference = validation_features(config, run), bare_accuracy(config, run)
+        asked, kept = judged_on(config, run)
+        features, reference = validation_features(asked, kept), bare_accuracy(asked, kept)
         directory = run.path / "final"
         point = set_operating_point(directory, directory, features, reference=reference)
         typer.echo(

@@ -6,9 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from metacog.cli.operating import set_operating_point, trace_points
+from metacog.cli.operating import judged_on, set_operating_point, trace_points
+from metacog.config import parse
 from metacog.errors import DataError
 from metacog.model.bundle import load_model
+from metacog.telemetry.rundir import RunDir
+from metacog.train.schedule import stages_of
 from tests.unit.cli.traces import features_of
 
 
@@ -42,3 +45,25 @@ def test_thresholds_are_saved_and_hold_after_loading(tiny_model, tmp_path) -> No
     blob = loaded.reader.calibration
     assert blob.confident_threshold == point.thresholds.confident
     assert blob.budget_scale == point.thresholds.budget_scale
+
+
+def test_a_schedule_is_judged_on_the_questions_of_its_last_stage(tmp_path) -> None:
+    stages = [
+        {"objective": {"kind": "imitate", "traces": "own"}, "steps": 1},
+        {"objective": {"kind": "reread"}, "num_prompts": 90, "steps": 1},
+    ]
+    document = {
+        "model": {"path": "nano"},
+        "data": {"tasks": ["aiw"], "num_prompts": 20},
+        "adaptation": {"unfreeze_all": True},
+        "plan": {"scale": {}},
+        "sampling": {"temperature": 0.6, "top_p": 1.0},
+        "run": {"warmup": 0, "objective": {"kind": "schedule", "stages": stages}},
+    }
+    config, run = parse(document, source="test"), RunDir(tmp_path)
+    asked, kept = judged_on(config, run)
+    assert (asked.data.num_prompts, kept.path) == (90, tmp_path / "2-reread")
+    # The base was changed by the stages together: what it is held against is what they began with.
+    assert (asked.model, asked.run) == (config.model, config.run)
+    single = config.model_copy(update={"run": stages_of(config, tmp_path)[0].config.run})
+    assert judged_on(single, run) == (single, run)
