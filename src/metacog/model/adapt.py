@@ -102,16 +102,17 @@ def merged_weights(model: PreTrainedModel) -> dict[str, Tensor]:
     """Return the weights of the plain model that computes what an adapted one does."""
     adapters = {n: m for n, m in model.named_modules() if isinstance(m, LoraLinear)}
     found = {
-        name: tensor.detach().clone()
+        name: tensor.detach()  # tied ones stay one tensor, and are written once
         for name, tensor in model.state_dict().items()
         if not any(name.startswith(f"{adapter}.") for adapter in adapters)
     }
     for name, module in adapters.items():
         found |= {
-            f"{name}.{key}": tensor.detach().clone()
+            f"{name}.{key}": tensor.detach()
             for key, tensor in module.get_base_layer().state_dict().items()
         }
-        found[f"{name}.weight"] += module.get_delta_weight(ADAPTER).detach()
+        weight = found[f"{name}.weight"]
+        found[f"{name}.weight"] = weight + module.get_delta_weight(ADAPTER).detach()
     return found
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from metacog.config.model import AdaptationConfig
@@ -126,6 +127,8 @@ def test_what_is_saved_is_a_plain_model_that_computes_the_same(
     written = write_adapted(base, tmp_path / "saved")
     saved = load_base(tmp_path / "saved")
     assert written.digest == saved.digest
+    names = [load_file(path / "model.safetensors").keys() for path in (tmp_path / kind, saved.path)]
+    assert names[0] == names[1]  # tied ones once
     assert not any("lora" in name for name, _ in saved.model.named_parameters())
     with torch.no_grad():
         torch.testing.assert_close(logits_of(saved), wanted, rtol=1e-4, atol=1e-4)
