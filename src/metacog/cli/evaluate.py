@@ -39,6 +39,9 @@ Plans = Annotated[
 Trials = Annotated[
     int, typer.Option(min=0, help="Questions with trial answers and votes; 0 makes none.")
 ]
+Peers = Annotated[
+    int, typer.Option(min=0, help="Questions that the gate's peers of P11 learn from; 0: none.")
+]
 Trained = Annotated[
     str | None, typer.Option(help="Model whose base was trained too, for P1 and P10.")
 ]
@@ -71,6 +74,7 @@ def evaluate(
     fit: Fit = 4000,
     plans: Plans = 300,
     trials: Trials = 200,
+    peers: Peers = 0,
     margin: Margin = 12_000,
     trained: Trained = None,
     frozen: Frozen = None,
@@ -101,7 +105,9 @@ def evaluate(
         from metacog.cli.proof import Beside, ProofSize, prove
         from metacog.eval.proof.table import lines
 
-        wanted = ProofSize(fit=fit, margin=margin, test=readings, plans=plans, trials=trials)
+        wanted = ProofSize(
+            fit=fit, margin=margin, test=readings, plans=plans, peers=peers, trials=trials
+        )
         beside = Beside(
             against=other,
             trained=None if trained is None else load_model(trained),

@@ -28,6 +28,7 @@ from metacog.eval.protocol import Measurement
 from metacog.eval.runner import Runner
 from metacog.eval.setup import setup_of
 from metacog.model.bundle import MetacogModel
+from metacog.train.rivals import KINDS, Rows, rows_of, train_rival
 
 Tell = Callable[[str], None]
 
@@ -44,6 +45,8 @@ class ProofSize:
     """Test questions of P4, P7, P8, P12 and P13."""
     plans: int = 300
     """Test questions on which every plan is forced."""
+    peers: int = 0
+    """Layer-train questions whose replies the gate's peers of P11 learn from; 0 trains none."""
     trials: int = 200
     """Test questions that are answered from every line end, and by vote."""
 
@@ -88,7 +91,7 @@ def prove(
         "P3": p3(summary),
         "P5": p5(summary),
         "P6": p6(summary),
-        "P11": p11(summary, _gates(model, size, proof, tell)),
+        "P11": p11(summary, _gates(model, bare, size, proof, tell)),
     }
     tell("P4: caps of a quarter")
     rows["P4"] = _quarter(model, bare, found, size, proof)
@@ -187,21 +190,50 @@ def _evidence(
     return collect_evidence(model, questions, seeds, progress=count)
 
 
-def _gates(model: MetacogModel, size: Size, proof: ProofSize, tell: Tell) -> dict[str, Json]:
-    """Return what a random gate of equal norm does without a budget; nothing without a gate."""
+def _gates(
+    model: MetacogModel, bare: MetacogModel, size: Size, proof: ProofSize, tell: Tell
+) -> dict[str, Json]:
+    """Return what a random gate of equal norm, (IA)^3 and LoRA do without a budget.
+
+    Nothing without a gate; adapters only where they are to be trained.
+    """
     if model.gate is None:
         return {}
     tell("P11: a random gate of equal norm")
     questions = draw_questions(size.split, proof.test, families=size.families)
-    drawn = replace(model, gate=random_gate(model.gate))
-    needs = {(question.id, seed): None for question in questions for seed in size.seeds}
-    rows = Runner(setup_of(drawn), questions, size.seeds).run(GATED_ARM, needs)
-    return {
-        "random_gate": {
+
+    def level_of(other: MetacogModel) -> Json:
+        runner = Runner(setup_of(other), questions, size.seeds)
+        rows = runner.run(GATED_ARM, runner.unknown_needs())
+        return {
             "accuracy": metrics.mean(row.correct for row in rows),
             "spend": metrics.mean(row.spend for row in rows),
         }
-    }
+
+    found = {"random_gate": level_of(replace(model, gate=random_gate(model.gate)))}
+    rows = _gate_rows(bare, size, proof, tell) if proof.peers else Rows([], [])
+    if rows.train and rows.validation:
+        for kind in KINDS:
+            tell(f"P11: {kind} on the gate's rows")
+            rival = train_rival(replace(bare, gate=model.gate), kind, rows)
+            found[kind] = level_of(rival.model) | {
+                "parameters": rival.parameters,
+                "learning_rate": rival.rate,
+                "validation_loss": rival.loss,
+                "replies": len(rows.train),
+            }
+    return found
+
+
+def _gate_rows(bare: MetacogModel, size: Size, proof: ProofSize, tell: Tell) -> Rows:
+    train = draw_questions(Split.LAYER_TRAIN, proof.peers, families=size.families)
+    held = draw_questions(Split.VALIDATION, max(1, proof.peers // 10), families=size.families)
+    return rows_of(
+        bare,
+        train,
+        held,
+        progress=lambda done, total, _: tell(f"P11: {done} of {total} questions rolled out"),
+    )
 
 
 def _quarter(
@@ -215,7 +247,7 @@ def _quarter(
     how = model.decoding.model_copy(
         update={"budget": budget.model_copy(update={"landing": landing})}
     )
-    needs = {(question.id, seed): None for question in questions for seed in size.seeds}
-    own = Runner(setup_of(replace(model, decoding=how)), questions, size.seeds).run(own_arm, needs)
-    other = Runner(setup_of(bare), questions, size.seeds).run(bare_arm, needs)
+    landed = Runner(setup_of(replace(model, decoding=how)), questions, size.seeds)
+    own = landed.run(own_arm, landed.unknown_needs())
+    other = Runner(setup_of(bare), questions, size.seeds).run(bare_arm, landed.unknown_needs())
     return p4(own, other, Resampling())

@@ -147,6 +147,7 @@ def p11(summary: Mapping[str, Any], peers: Mapping[str, Json] | None = None) -> 
         met=all_met(*wins, *(None for name in PEERS if name not in gains)),
         detail={
             "against": gains,
+            "peers": dict(peers or {}),
             "not_measured": [name for name in PEERS if name not in gains],
         },
     )
