@@ -27,7 +27,7 @@ class Shown:
     thinking: str = ""
     answer: str = ""
     told: dict[str, Any] | None = None
-    pieces: int = 0
+    used: int = 0
     ended: bool = False
 
     def take(self, piece: Piece) -> None:
@@ -36,7 +36,8 @@ class Shown:
         self.answer += piece.answer
         self.told = piece.told or self.told
         self.ended = piece.ended
-        self.pieces += bool(piece.thinking)
+        if piece.used is not None:
+            self.used = piece.used
 
     def __rich__(self) -> RenderableType:
         parts = [self._reading(), self._spent()] if self.told is not None else []
@@ -53,17 +54,15 @@ class Shown:
         return Text(said + (f"   closed by {reason}" if reason else ""), style="cyan")
 
     def _spent(self) -> Text:
-        """Return the bar; on the way a piece counts as a token, at the end the count is exact."""
+        """Return the bar."""
         assert self.told is not None
         cap = self.told["budget"]["enforced"]
-        used = self.told["budget"]["used"] if self.ended else self.pieces
+        used = self.told["budget"]["used"] if self.ended else self.used
         if cap is None:
             return Text(f"thought {used} tokens, no limit but the reply's", style="dim")
         filled = _BAR if not cap else round(_BAR * min(1.0, used / cap))
         bar = "█" * filled + "·" * (_BAR - filled)
-        return Text(
-            f"[{bar}] thought {min(used, cap)} of {cap}", style="yellow" if used >= cap else "blue"
-        )
+        return Text(f"[{bar}] thought {used} of {cap}", style="yellow" if used >= cap else "blue")
 
 
 @dataclass

@@ -20,6 +20,8 @@ class Piece:
 
     thinking: str = ""
     answer: str = ""
+    used: int | None = None
+    """Tokens that were thought so far, where the piece says so."""
     told: Data | None = None
     """The `metacog` object: at the start what was read, at the end what became of it."""
     ended: bool = False
@@ -60,7 +62,7 @@ class LocalTalk:
                 told = report.metacog(event, len(event.steps), hidden=False)
                 yield Piece(*speech.end(), told=told, ended=True)
             else:
-                yield Piece(*speech.push(event))
+                yield Piece(*speech.push(event), used=speech.thinking.count)
 
 
 class ServerTalk:
@@ -109,10 +111,11 @@ def _pieces(chunk: Data) -> Iterator[Piece]:
     if "error" in chunk:
         raise RunError(f"The server stopped the reply: {chunk['error']['message']}")
     for choice in chunk["choices"]:
-        delta = choice["delta"]
+        delta, about = choice["delta"], choice.get("metacog") or {}
         yield Piece(
             thinking=delta.get("reasoning", ""),
             answer=delta.get("content", ""),
-            told=choice.get("metacog"),
+            used=about.get("used"),
+            told=about if "budget" in about else None,
             ended=choice["finish_reason"] is not None,
         )

@@ -139,7 +139,7 @@ class Answer:
                 thinking, answer = piece
                 if answer or (thinking and not self.hidden):
                     shown = "" if self.hidden else thinking
-                    out.put_nowait(_choice(at, self.shape.delta(shown, answer)))
+                    out.put_nowait(_choice(at, self.shape.delta(shown, answer), **self._far(at)))
             out.put_nowait(_choice(at, self.shape.delta("", ""), **self._last(at)))
         finally:
             out.put_nowait(None)
@@ -148,6 +148,10 @@ class Answer:
         speech = self.speeches[at]
         thinking = None if self.hidden else speech.thinking.text
         return _choice(at, self.shape.choice(thinking, speech.answer.text), **self._last(at))
+
+    def _far(self, at: int) -> Data:
+        """Return how far thinking has come, for who asked to be told."""
+        return {"metacog": {"used": self.speeches[at].thinking.count}} if self.asked.metacog else {}
 
     def _last(self, at: int) -> Data:
         reply, speech = self.replies[at], self.speeches[at]

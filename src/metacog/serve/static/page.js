@@ -89,22 +89,22 @@ class Turn {
     const delta = choice.delta ?? {};
     if (delta.reasoning) {
       this.part(".thinking pre").append(delta.reasoning);
-      // Exact at the end; on the way a piece counts as one token, of which it holds one or more.
-      this.used += 1;
-      if (this.cap !== null) this.used = Math.min(this.used, this.cap);
-      this.meter();
     }
     if (delta.content) {
       this.answer += delta.content;
       this.part(".answer").textContent = this.answer;
     }
-    if (choice.metacog) this.told(choice);
+    if (choice.metacog) this.told(choice.metacog, choice.finish_reason);
     this.follow();
   }
 
-  told(choice) {
-    if (!choice.finish_reason) return this.reading(choice.metacog);
-    const { budget: spent, close_reason: reason } = choice.metacog;
+  told(about, ended) {
+    if ("used" in about) {
+      this.used = about.used;
+      return this.meter();
+    }
+    if (!ended) return this.reading(about);
+    const { budget: spent, close_reason: reason } = about;
     this.used = spent.used;
     this.meter();
     const predicted = spent.predicted === null ? "" : `, predicted ${spent.predicted}`;
