@@ -27,7 +27,7 @@ from metacog.eval.proof.view import view_of
 from metacog.eval.protocol import Measurement
 from metacog.eval.runner import Runner
 from metacog.eval.setup import setup_of
-from metacog.model.bundle import MetacogModel
+from metacog.model.bundle import MetacogModel, load_model
 from metacog.train.rivals import KINDS, Rows, rows_of, train_rival
 
 Tell = Callable[[str], None]
@@ -62,6 +62,15 @@ class Beside:
     frozen: MetacogModel | None = None
     """With a frozen base and a layer, for P2, its gate off; None for the model itself, unless its base
     is compared with another."""
+
+
+def load_beside(*, against: str | None, trained: str | None, frozen: str | None) -> Beside:
+    """Return the models of these names, None where there is no name."""
+
+    def loaded(name: str | None) -> MetacogModel | None:
+        return None if name is None else load_model(name)
+
+    return Beside(loaded(against), loaded(trained), loaded(frozen))
 
 
 def prove(
