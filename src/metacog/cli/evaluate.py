@@ -49,7 +49,7 @@ Frozen = Annotated[
     str | None, typer.Option(help="Model with a frozen base, for P2; its gate stays off.")
 ]
 Margin = Annotated[
-    int, typer.Option(min=1, help="Questions of P1, P2 and P10: half a point takes many.")
+    int, typer.Option(min=1, help="Questions of P1, P2, P9 and P10: half a point takes many.")
 ]
 SplitName = Annotated[
     str, typer.Option(help="test, or validation while something is being chosen.")
@@ -87,7 +87,9 @@ def evaluate(
     from metacog.cli.curve import print_curve
     from metacog.cli.measure import Size, measure
     from metacog.cli.measure import report as write_report
+    from metacog.cli.proof import ProofSize, load_beside, prove
     from metacog.data.tasks.families import FAMILIES
+    from metacog.eval.proof.table import lines
     from metacog.eval.rows import write_rows
     from metacog.model.bundle import load_model
 
@@ -99,24 +101,13 @@ def evaluate(
         split=parse_split(split),
     )
     loaded = load_model(model, layer=layer, base_path=base)
-    other = None if against is None else load_model(against)
-    found, summary = measure(loaded, size, caps=caps, against=other)
+    beside = load_beside(against=against, trained=trained, frozen=frozen)
+    found, summary = measure(loaded, size, caps=caps, against=beside.against)
     if proof:
-        from metacog.cli.proof import Beside, ProofSize, prove
-        from metacog.eval.proof.table import lines
-
         wanted = ProofSize(
             fit=fit, margin=margin, test=readings, plans=plans, peers=peers, trials=trials
         )
-        beside = Beside(
-            against=other,
-            trained=None if trained is None else load_model(trained),
-            frozen=None if frozen is None else load_model(frozen),
-        )
-        table = prove(loaded, found, summary, size, wanted, beside=beside)
-        summary |= table
-        if not as_json:
-            typer.echo("\n".join(lines(table)))
+        summary |= prove(loaded, found, summary, size, wanted, beside=beside)
     if rows is not None:
         write_rows(rows, found.rows)
     if report is not None:
@@ -125,6 +116,7 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps(summary, indent=2, allow_nan=False))
     else:
+        typer.echo("\n".join(lines(summary)))
         print_curve(summary)
 
 

@@ -123,7 +123,7 @@ def report(
         "machine": f"{origin.num_cores} cores, {origin.platform}",
         "torch": origin.versions.get("torch", "unknown"),
     }
-    figures = figures_of(summary, found.rows, found.curve)
+    figures = figures_of(summary, found.rows, found.curve, found.lengths)
     return write_report(
         directory, summary, figures, title="Accuracy for tokens", provenance=provenance
     )

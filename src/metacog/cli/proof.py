@@ -1,7 +1,7 @@
 """Brings measurement, evidence and rows together: the P table of a model."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from metacog.cli.measure import Size, bare_of
@@ -27,10 +27,12 @@ from metacog.eval.proof.view import view_of
 from metacog.eval.protocol import Measurement
 from metacog.eval.runner import Runner
 from metacog.eval.setup import setup_of
-from metacog.model.bundle import MetacogModel
+from metacog.model.bundle import MetacogModel, load_model
 from metacog.train.rivals import KINDS, Rows, rows_of, train_rival
 
 Tell = Callable[[str], None]
+OWN, TRAINED, FROZEN = "own", "trained", "frozen"
+"""Whose rows on many questions a summary is made of."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class ProofSize:
     fit: int = 4000
     """Questions of the layer-train split that baselines and aggregators are fitted to."""
     margin: int = 12_000
-    """Test questions of P1, P2 and P10, one reply each: accuracy to half a point."""
+    """Test questions of P1, P2, P9 and P10, one reply each: accuracy to half a point."""
     test: int = 1000
     """Test questions of P4, P7, P8, P12 and P13."""
     plans: int = 300
@@ -62,6 +64,15 @@ class Beside:
     frozen: MetacogModel | None = None
     """With a frozen base and a layer, for P2, its gate off; None for the model itself, unless its base
     is compared with another."""
+
+
+def load_beside(*, against: str | None, trained: str | None, frozen: str | None) -> Beside:
+    """Return the models of these names, None where there is no name."""
+
+    def loaded(name: str | None) -> MetacogModel | None:
+        return None if name is None else load_model(name)
+
+    return Beside(loaded(against), loaded(trained), loaded(frozen))
 
 
 def prove(
@@ -86,8 +97,9 @@ def prove(
         tell: Told what is being done; by default in lines on stderr.
     """
     bare = bare_of(model, beside.against) or model
+    margins = margin_summaries_of(model, bare, found, summary, size, proof, beside, tell)
     rows: dict[str, Row] = {
-        **margin_rows(model, bare, found, summary, size, proof, beside, tell),
+        **margin_rows(margins),
         "P3": p3(summary),
         "P5": p5(summary),
         "P6": p6(summary),
@@ -107,10 +119,11 @@ def prove(
         think, spend = summary["think_tokens_mean"], summary["spend_mean"]
         rules |= decoded_rules(bare, before, asked, think=think, spend=spend)
     rows["P3"] = replace(rows["P3"], detail={**rows["P3"].detail, "stopping_rules": rules})
-    return table(rows | _readings(model, fit, test, summary, size, proof, tell))
+    confidence = margins[OWN]["confidence"]
+    return table(rows | _readings(model, fit, test, confidence, size, proof, tell))
 
 
-def margin_rows(
+def margin_summaries_of(
     model: MetacogModel,
     bare: MetacogModel,
     found: Measurement,
@@ -119,33 +132,46 @@ def margin_rows(
     proof: ProofSize,
     beside: Beside,
     tell: Tell,
-) -> dict[str, Row]:
-    """Return P1, P2 and P10, each on its own many questions; the arguments are those of `prove`."""
-    trained, frozen = beside.trained or model, beside.frozen
+) -> dict[str, Json]:
+    """Return summaries on many questions: of the model, the trained one, and a frozen base's layer.
+
+    The arguments are those of `prove`. Without a trained model the model stands for it; without a frozen
+    one the model without its gate, unless its base is compared with another.
+    """
+    frozen = beside.frozen
     if frozen is None and beside.against is None:
         frozen = model
-    differs = trained.gate is not None or trained.base.digest != bare.base.digest
-    sides = {"trained": (trained, differs)}
+    sides = {OWN: model}
+    if beside.trained is not None:
+        sides[TRAINED] = beside.trained
     if frozen is not None:
-        sides["frozen"] = (replace(frozen, gate=None), False)
-    tell(f"P1, P2 and P10: {proof.margin} questions")
+        sides[FROZEN] = replace(frozen, gate=None)
+    tell(f"P1, P2, P9 and P10: {proof.margin} questions")
     questions = draw_questions(size.split, proof.margin, families=size.families)
     run = {
-        name: (Runner(setup_of(side), questions, size.seeds[:1]), other)
-        for name, (side, other) in sides.items()
+        name: (
+            Runner(setup_of(side), questions, size.seeds[:1]),
+            side.gate is not None or side.base.digest != bare.base.digest,
+        )
+        for name, side in sides.items()
     }
-    against = margin_summaries(
+    return margin_summaries(
         Runner(setup_of(bare), questions, size.seeds[:1]),
         run,
         found.fixed.cheapest_constant,
         natural_over_need=summary["budget"]["natural_over_need"],
     )
+
+
+def margin_rows(margins: Mapping[str, Json]) -> dict[str, Row]:
+    """Return P1, P2 and P10."""
+    trained = margins.get(TRAINED, margins[OWN])
     return {
-        "P1": saving(against["trained"], AFTER_TRAINING),
-        "P2": saving(against["frozen"], LAYER_ONLY)
-        if "frozen" in against
+        "P1": saving(trained, AFTER_TRAINING),
+        "P2": saving(margins[FROZEN], LAYER_ONLY)
+        if FROZEN in margins
         else missing("a frozen base with its layer alone", "name one with --frozen"),
-        "P10": p10(against["trained"]),
+        "P10": p10(trained),
     }
 
 
@@ -153,7 +179,7 @@ def _readings(
     model: MetacogModel,
     fit: Evidence,
     test: Evidence,
-    summary: Json,
+    confidence: Json,
     size: Size,
     proof: ProofSize,
     tell: Tell,
@@ -165,7 +191,7 @@ def _readings(
     found = {
         "P7": p7(fit, test, said, view_of(model, fit)),
         "P8": p8(p8a(fit, test, said), p8b(fit, test, said)),
-        "P9": p9(summary["confidence"], test, said),
+        "P9": p9(confidence, test, said),
     }
     tell("P12: aggregators trained side by side")
     quantile, shape = model.decoding.budget.quantile, model.reader.layer.shape

@@ -3,8 +3,8 @@
 import numpy as np
 from matplotlib.axes import Axes
 
+from metacog.eval.canvas import BLUE, BROWN, GREEN, INK, MUTED, ORANGE, PURPLE, RED, picture, say
 from metacog.eval.course import Course, GridFigure, LinesFigure, SpendFigure
-from metacog.eval.plots import BLUE, BROWN, GREEN, INK, MUTED, ORANGE, PURPLE, RED, picture, say
 
 _COLORS = (BLUE, ORANGE, GREEN, PURPLE, RED, BROWN, INK, MUTED)
 _WIDE, _SQUARE = (7.2, 3.6), (5.6, 4.6)

@@ -11,6 +11,7 @@ from scipy.stats import binomtest
 from metacog.eval import metrics
 from metacog.eval.arms import GATED, LEARNED, PROMPT_ONLY, UNCAPPED
 from metacog.eval.cheap import Point
+from metacog.eval.lengths import Difficulty
 from metacog.eval.rows import EvalRow
 
 _MOST_POINTS = 1500
@@ -83,6 +84,48 @@ class AlphaFigure:
 
 
 @dataclass(frozen=True)
+class GateFigure:
+    """The mean share of THINK tokens on which the gate is on; None where no reply says so."""
+
+    coverage: Mapping[str, tuple[float | None, ...]]
+    """By family, a figure for each level."""
+
+
+@dataclass(frozen=True)
+class PlanFigure:
+    """The share of replies under each plan."""
+
+    by_family: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Mean THINK tokens of right and wrong replies; None where there is none."""
+
+    right: float | None
+    wrong: float | None
+    share_wrong: float
+    """Of all replies."""
+
+
+@dataclass(frozen=True)
+class WrongFigure:
+    """What goes wrong, and how long it was thought about."""
+
+    learned: Mapping[str, Lengths]
+    """By family, under the learned budgets."""
+    unlimited: Mapping[str, Lengths]
+    """By family, without a budget, the gate in place where there is one."""
+
+
+@dataclass(frozen=True)
+class LengthFigure:
+    """Accuracy against length, by difficulty."""
+
+    levels: tuple[Difficulty, ...]
+
+
+@dataclass(frozen=True)
 class Figures:
     """All pictures of a report."""
 
@@ -90,6 +133,10 @@ class Figures:
     budget: BudgetFigure
     reliability: ReliabilityFigure
     alpha: AlphaFigure
+    gate: GateFigure
+    plans: PlanFigure
+    wrong: WrongFigure
+    lengths: LengthFigure
 
     def as_json(self) -> dict[str, dict[str, Any]]:
         """Return each figure's numbers by its name."""
@@ -97,7 +144,10 @@ class Figures:
 
 
 def figures_of(
-    summary: Mapping[str, Any], rows: Sequence[EvalRow], curve: Sequence[Point] = ()
+    summary: Mapping[str, Any],
+    rows: Sequence[EvalRow],
+    curve: Sequence[Point] = (),
+    lengths: Sequence[Difficulty] = (),
 ) -> Figures:
     """Return the pictures of an evaluation.
 
@@ -105,16 +155,23 @@ def figures_of(
         summary: From `summarise`.
         rows: The rows it was made from.
         curve: Constant caps on the traces without a budget, where they are known.
+        lengths: What length is worth at each level, where it is known.
     """
     by_arm: dict[str, list[EvalRow]] = {}
     for row in rows:
         by_arm.setdefault(row.arm, []).append(row)
-    read = by_arm.get(PROMPT_ONLY) or by_arm.get(LEARNED) or []
+    learned = by_arm.get(LEARNED) or []
+    read = by_arm.get(PROMPT_ONLY) or learned
+    unlimited = by_arm.get(GATED) or by_arm.get(UNCAPPED) or []
     return Figures(
         curve=CurveFigure(_arm_points(summary["arms"]), tuple(curve)),
         budget=_budget(read),
         reliability=_reliability(read),
-        alpha=AlphaFigure(_alpha(by_arm.get(GATED) or by_arm.get(UNCAPPED) or read)),
+        alpha=AlphaFigure(_alpha(unlimited or read)),
+        gate=GateFigure(_coverage(unlimited)),
+        plans=PlanFigure(_plans(learned)),
+        wrong=WrongFigure(_lengths(learned), _lengths(unlimited)),
+        lengths=LengthFigure(tuple(lengths)),
     )
 
 
@@ -160,6 +217,51 @@ def _wilson(found: metrics.Bin) -> tuple[float, float]:
     test = binomtest(round(found.accuracy * found.count), found.count)
     interval = test.proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def _by_family(rows: Sequence[EvalRow]) -> dict[str, list[EvalRow]]:
+    groups: dict[str, list[EvalRow]] = {}
+    for row in rows:
+        groups.setdefault(row.family, []).append(row)
+    return dict(sorted(groups.items()))
+
+
+def _coverage(rows: Sequence[EvalRow]) -> dict[str, tuple[float | None, ...]]:
+    """Return each family's coverage by level; no family where no reply had a gate."""
+    known = [row for row in rows if row.gate_coverage is not None]
+    groups = {
+        family: (some, [row.gate_coverage for row in some if row.gate_coverage is not None])
+        for family, some in _by_family(known).items()
+    }
+    levels = range(1 + max((row.level for row in known), default=-1))
+    return {
+        family: tuple(
+            metrics.mean(
+                share for row, share in zip(some, shares, strict=True) if row.level == level
+            )
+            for level in levels
+        )
+        for family, (some, shares) in groups.items()
+    }
+
+
+def _plans(rows: Sequence[EvalRow]) -> dict[str, dict[str, float]]:
+    known = [row for row in rows if row.plan is not None]
+    return {
+        family: metrics.shares(row.plan for row in some)
+        for family, some in _by_family(known).items()
+    }
+
+
+def _lengths(rows: Sequence[EvalRow]) -> dict[str, Lengths]:
+    return {
+        family: Lengths(
+            right=metrics.mean(row.used for row in some if row.correct),
+            wrong=metrics.mean(row.used for row in some if not row.correct),
+            share_wrong=sum(not row.correct for row in some) / len(some),
+        )
+        for family, some in _by_family(rows).items()
+    }
 
 
 def _alpha(rows: Sequence[EvalRow]) -> dict[str, tuple[float, ...]]:

@@ -15,6 +15,12 @@ CAPTIONS = {
     "reliability": "How often answers of a given confidence are right, at the budget that was "
     "enforced. On the dashed line confidence means what it says.",
     "alpha": "Which blocks the aggregator listens to, by domain.",
+    "gate": "Where the gate's switch is on in replies without a budget.",
+    "plans": "Which plan the layer chose, by family, under the learned budgets.",
+    "wrong": "Mean THINK tokens of right and wrong replies, without a budget and under the learned "
+    "ones, and the share that is wrong there.",
+    "lengths": "Accuracy if every reply without a budget were closed after so many tokens; the ring is "
+    "the smallest cap within half a point of the best, the star where learned budgets land.",
 }
 """What each picture shows."""
 _STYLE = """
@@ -59,7 +65,7 @@ def html_page(
     parts = [
         f'<div class="tiles">{"".join(_tiles(summary))}</div>',
         "<h2>Pictures</h2>",
-        html_figures(pictures, CAPTIONS, wide={"curve", "alpha"}),
+        html_figures(pictures, CAPTIONS, wide={"curve", "alpha", "lengths"}),
         *(html_table(table) for table in tables),
         html_table(Table("Made by", ("", ""), tuple(provenance.items()))),
     ]

@@ -1,14 +1,23 @@
 """Draws the pictures of a report. Imports matplotlib: only `report` imports this."""
 
-from collections.abc import Callable, Sequence
-from io import BytesIO
-
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from metacog.eval.arms import CHEAPEST_CONSTANT, GATED, LEARNED, PROMPT_ONLY, UNCAPPED
+from metacog.eval.canvas import (
+    BLUE,
+    BROWN,
+    GREEN,
+    INK,
+    MUTED,
+    ORANGE,
+    PURPLE,
+    RED,
+    picture,
+    say,
+    write_cells,
+)
+from metacog.eval.family_plots import gate_png, lengths_png, plans_png, wrong_png
 from metacog.eval.figures import (
     AlphaFigure,
     ArmPoint,
@@ -18,15 +27,6 @@ from metacog.eval.figures import (
     ReliabilityFigure,
 )
 
-INK, MUTED, GRID = "#1c2330", "#6b7484", "#e4e7ec"
-BLUE, ORANGE, GREEN, PURPLE, RED, BROWN = (
-    "#2f6bda",
-    "#e07b1f",
-    "#1f9d6b",
-    "#8a56c9",
-    "#cf3e4a",
-    "#8c6d4f",
-)
 DOMAINS = {"math": BLUE, "logic": ORANGE, "code": GREEN, "qa": PURPLE}
 _BASELINES = {
     "constant": ("s", MUTED, "constant cap"),
@@ -41,7 +41,6 @@ _ARMS = {
     PROMPT_ONLY: ("P", BLUE, "learned, prompt only"),
     CHEAPEST_CONSTANT: ("X", BROWN, "cheapest constant within half a point"),
 }
-_DPI = 160
 
 
 def draw(figures: Figures) -> dict[str, bytes]:
@@ -51,6 +50,10 @@ def draw(figures: Figures) -> dict[str, bytes]:
         "budget": budget_png(figures.budget),
         "reliability": reliability_png(figures.reliability),
         "alpha": alpha_png(figures.alpha),
+        "gate": gate_png(figures.gate),
+        "plans": plans_png(figures.plans),
+        "wrong": wrong_png(figures.wrong),
+        "lengths": lengths_png(figures.lengths),
     }
 
 
@@ -178,44 +181,11 @@ def alpha_png(figure: AlphaFigure) -> bytes:
         axes.set_yticks(range(len(domains)), domains)
         axes.set_xlabel("block")
         if weights.shape[1] <= 16:
-            _write_cells(axes, weights.tolist())
+            write_cells(axes, weights.tolist())
 
     return picture(paint, (6.4, 3.0), "Weight of each block at the end of the prompt")
-
-
-def _write_cells(axes: Axes, weights: Sequence[Sequence[float]]) -> None:
-    most = max(max(row) for row in weights)
-    for y, row in enumerate(weights):
-        for x, value in enumerate(row):
-            color = "white" if value > 0.6 * most else INK
-            axes.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=8, color=color)
 
 
 def _arms_of(value: float, ci95: tuple[float, float]) -> list[list[float]]:
     """Return the lengths of an error bar; an interval may not hold its estimate by a rounding."""
     return [[max(value - ci95[0], 0.0)], [max(ci95[1] - value, 0.0)]]
-
-
-def say(axes: Axes, text: str) -> None:
-    """Write a sentence where a picture has nothing to show."""
-    axes.text(0.5, 0.5, text, ha="center", va="center", color=MUTED, transform=axes.transAxes)
-    axes.set(xticks=[], yticks=[])
-
-
-def picture(paint: Callable[[Axes], None], size: tuple[float, float], title: str) -> bytes:
-    """Return what `paint` draws on axes in the house's style as PNG bytes; `size` is in inches."""
-    figure = Figure(figsize=size, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    axes.set_title(title, loc="left", fontsize=11, color=INK, fontweight="bold")
-    axes.grid(color=GRID, lw=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(MUTED)
-    axes.tick_params(colors=MUTED, labelsize=9)
-    paint(axes)
-    axes.xaxis.label.set_color(INK)
-    axes.yaxis.label.set_color(INK)
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
-    return buffer.getvalue()

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from metacog.eval.arms import GATED_ARM, LEARNED_ARM, MARGIN, PROMPT_ONLY_ARM, Arm, cap_arm
+from metacog.eval.arms import GATED_ARM, LEARNED, LEARNED_ARM, MARGIN, PROMPT_ONLY_ARM, Arm, cap_arm
 from metacog.eval.cheap import CheapCurve, Point
+from metacog.eval.lengths import Difficulty, lengths_by_level
 from metacog.eval.matching import (
     Matching,
     baseline_arms,
@@ -57,6 +58,8 @@ class Measurement:
     ready: list[ReadyPoint]
     curve: list[Point]
     """Constant caps on the test traces without a budget, exactly."""
+    lengths: list[Difficulty]
+    """What length is worth at each level, on the same traces."""
     oracle: dict[str, Point]
     """The best cuts at the spend of each learned arm, on the same traces."""
 
@@ -116,6 +119,9 @@ def measure_on_test(runners: Runners, fixed: Fixed, *, caps: Sequence[int] = ())
         fixed=fixed,
         ready=unlimited.ready,
         curve=constant_curve(curve),
+        lengths=lengths_by_level(
+            curve.traces, {row.question_id: row.level for row in rows}, learned[LEARNED]
+        ),
         oracle={name: oracle_at(curve, found) for name, found in learned.items()},
     )
 

@@ -51,6 +51,8 @@ class EvalRow:
     rereadings: int
     revisions: int
     plan: str | None
+    gate_coverage: float | None
+    """Share of THINK tokens on which the gate's switch is on."""
     need: int | None
     """Of the uncapped reply to the same question with the same seed; None where that ends wrong."""
     alpha: tuple[float, ...] | None
@@ -134,6 +136,7 @@ def row_of(
         rereadings=len(ready),
         revisions=len(budget.revisions),
         plan=generation.plan,
+        gate_coverage=None if generation.gate is None else generation.gate.coverage,
         need=need,
         alpha=None if reading is None else reading.alpha,
         answer_empty=not text,

@@ -31,6 +31,7 @@ def summarise_measurement(found: Measurement, resampling: Resampling | None = No
     """Return the summary of a measurement, with what was fixed and the oracle beside."""
     summary = summarise(found.rows, ready=found.ready, resampling=resampling)
     summary["fixed_on_calibration"] = found.fixed.as_json()
+    summary["lengths"] = [difficulty.as_json() for difficulty in found.lengths]
     for name, point in found.oracle.items():
         block = summary if name == LEARNED else summary[name]
         block["oracle"] = {

@@ -134,6 +134,7 @@ PLAIN_ROW = EvalRow(
     rereadings=0,
     revisions=0,
     plan="outline",
+    gate_coverage=None,
     need=6,
     alpha=None,
     answer_empty=False,

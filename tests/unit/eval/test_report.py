@@ -8,7 +8,7 @@ import pytest
 from metacog.data.tasks.families import Domain
 from metacog.eval.cheap import Point
 from metacog.eval.contrasts import Resampling
-from metacog.eval.figures import Figures, figures_of
+from metacog.eval.figures import Figures, Lengths, figures_of
 from metacog.eval.report import write_report
 from metacog.eval.rows import EvalRow
 from metacog.eval.runner import ReadyPoint
@@ -77,6 +77,23 @@ def test_the_weights_of_a_domain_are_the_mean_of_its_replies() -> None:
     assert found == {"math": pytest.approx((0.4, 0.6))}
 
 
+def test_gate_plans_and_errors_by_hand() -> None:
+    rows = [
+        row(question_id="a", arm="gated", level=0, gate_coverage=0.2, used=10, correct=True),
+        row(question_id="b", arm="gated", level=0, gate_coverage=0.6, used=30, correct=False),
+        row(question_id="c", arm="gated", level=2, gate_coverage=1.0, used=20, correct=True),
+        row(question_id="a", arm="learned", plan="direct", used=4, correct=False),
+        row(question_id="b", arm="learned", plan="verify", used=6, correct=False),
+        row(question_id="c", arm="learned", plan="verify", used=8, correct=False),
+        row(question_id="d", arm="learned", plan="verify", used=9, correct=True),
+    ]
+    found = figures_of({"arms": {}}, rows)
+    assert found.gate.coverage == {"gcd": (pytest.approx(0.4), None, 1.0)}
+    assert found.plans.by_family == {"gcd": {"direct": 0.25, "verify": 0.75}}
+    assert found.wrong.unlimited["gcd"] == Lengths(15.0, 30.0, 1 / 3)
+    assert found.wrong.learned["gcd"] == Lengths(9.0, 6.0, 0.75)
+
+
 def test_wilson_by_hand() -> None:
     found = figures_of(
         {"arms": {}},
@@ -101,7 +118,7 @@ def test_a_report_is_a_page_that_loads_nothing(tmp_path: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert "<title>nano &lt;1&gt;</title>" in text
     assert "--n 60 &amp; &lt;more&gt;" in text
-    assert text.count("data:image/png;base64,") == 4
+    assert text.count("data:image/png;base64,") == 8
     for outside in ("http://", "https://", "<script", "<link", "url("):
         assert outside not in text
     assert "60 questions" in text
@@ -109,7 +126,7 @@ def test_a_report_is_a_page_that_loads_nothing(tmp_path: Path) -> None:
 
 def test_every_picture_has_its_numbers_beside_it(tmp_path: Path) -> None:
     write_report(tmp_path, SUMMARY, FIGURES, title="t", provenance=PROVENANCE)
-    for name in ("curve", "budget", "reliability", "alpha"):
+    for name in FIGURES.as_json():
         width, height = size_of((tmp_path / f"{name}.png").read_bytes())
         assert width > 600
         assert height > 300
@@ -146,4 +163,5 @@ def test_a_report_without_a_layer_says_what_is_missing(tmp_path: Path) -> None:
 
 def test_figures_are_typed_as_one_object() -> None:
     assert isinstance(FIGURES, Figures)
-    assert set(FIGURES.as_json()) == {"curve", "budget", "reliability", "alpha"}
+    names = {"curve", "budget", "reliability", "alpha", "gate", "plans", "wrong", "lengths"}
+    assert set(FIGURES.as_json()) == names

@@ -59,6 +59,7 @@ def test_a_row_says_what_happened() -> None:
         rereadings=2,
         revisions=0,
         plan="outline",
+        gate_coverage=None,
         need=2,
         alpha=(0.25, 0.75),
         answer_empty=False,

@@ -36,8 +36,8 @@ def table(rows: Mapping[str, Row]) -> dict[str, Json]:
 
 
 def lines(found: Mapping[str, Any]) -> list[str]:
-    """Return the table's rows as lines: name, verdict, value with interval, n, gate."""
-    return [_line(name, found[name]) for name in NAMES]
+    """Return the rows that there are as lines: name, verdict, value with interval, n, gate."""
+    return [_line(name, found[name]) for name in NAMES if name in found]
 
 
 def _line(name: str, row: Mapping[str, Any]) -> str:
