@@ -15,6 +15,8 @@ from metacog.serve.metrics import Metrics
 
 OPEN_ROUTES = frozenset({"/", "/page.js", "/page.css", "/health", "/ready"})
 """Answered without a key: they hold nothing of anybody's."""
+HEADER_BYTES = 32 * 1024
+"""All headers together."""
 LOG = logging.getLogger("metacog.serve")
 
 
@@ -45,7 +47,7 @@ class Guard:
             await send(message)
 
         try:
-            refused = None if self._known(scope) else _failure(401)
+            refused = self._refusal(scope)
             body = None if refused is not None else await self._body(scope, receive)
             if isinstance(body, Response):
                 refused = body
@@ -55,6 +57,12 @@ class Guard:
                 await self.app(scope, _replaying(body, receive), noting)
         finally:
             self._note(scope, status, time.monotonic() - begun)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        """Return what is wrong with the head of a request, before its body is read."""
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_BYTES:
+            return _failure(431)
+        return None if self._known(scope) else _failure(401)
 
     def _known(self, scope: Scope) -> bool:
         sent = [value for name, value in scope["headers"] if name == b"authorization"]
@@ -110,6 +118,7 @@ _REFUSALS = {
     401: ("Wanted a known bearer key in `Authorization`.", "invalid_api_key"),
     408: ("Wanted a whole body in time. Send it faster.", "body_too_slow"),
     413: ("Wanted a shorter body. Send less.", "body_too_large"),
+    431: ("Wanted shorter headers. Send less.", "headers_too_large"),
 }
 
 

@@ -1,9 +1,11 @@
 """Starts the server: model, engine, routes, uvicorn, and what is written to the log."""
 
 import logging
+import signal
 from dataclasses import replace
 
 import uvicorn
+from fastapi import FastAPI
 
 from metacog.config.serving import ServingConfig
 from metacog.decode.engine import Engine
@@ -11,8 +13,8 @@ from metacog.decode.settings import engine_settings
 from metacog.model.bundle import MetacogModel
 from metacog.serve.app import Service, build_app
 from metacog.serve.errors import LOG
+from metacog.serve.guard import HEADER_BYTES
 
-_HEADER_BYTES = 32 * 1024
 _IDLE_SECONDS = 15
 
 
@@ -50,21 +52,29 @@ def start_log(config: ServingConfig) -> None:
         logger.addHandler(handler)
 
 
-def run(model: MetacogModel, service: Service) -> None:
-    """Answer until a signal stops the server."""
-    config = service.config
-    start_log(config)
-    engine = engine_for(model, config.batch.rows, config.batch.context)
-    uvicorn.run(
-        build_app(engine, service),
+def server_of(app: FastAPI, config: ServingConfig) -> uvicorn.Server:
+    """Return the server of an application, its headers and its end bounded."""
+    settings = uvicorn.Config(
+        app,
         host=config.host,
         port=config.port,
         log_config=None,
         log_level="warning",
         access_log=False,
         ws="none",
-        h11_max_incomplete_event_size=_HEADER_BYTES,
         http="h11",
+        h11_max_incomplete_event_size=HEADER_BYTES,
         timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=round(config.shutdown_seconds),
     )
+    return uvicorn.Server(settings)
+
+
+def run(model: MetacogModel, service: Service) -> None:
+    """Answer until a signal stops the server."""
+    config = service.config
+    start_log(config)
+    # uvicorn ends in good order on a signal and then raises it again, which would count as a failure.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    engine = engine_for(model, config.batch.rows, config.batch.context)
+    server_of(build_app(engine, service), config).run()

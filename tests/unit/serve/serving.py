@@ -7,12 +7,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import uvicorn
-
 from metacog.config.serving import ServingConfig
 from metacog.model.bundle import MetacogModel
 from metacog.serve.app import Service, build_app
-from metacog.serve.run import engine_for
+from metacog.serve.run import engine_for, server_of
 
 KEY = "a-key-for-tests"
 QUESTION = "What is 15 + 6?"
@@ -33,9 +31,7 @@ def served(model: MetacogModel, config: ServingConfig) -> Iterator[str]:
     engine = engine_for(model, config.batch.rows, config.batch.context)
     app = build_app(engine, Service("tiny", config))
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_config=None, log_level="error", ws="none", http="h11")
-    )
+    server = server_of(app, config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     while not server.started:
