@@ -19,7 +19,8 @@ HEAD = {"Authorization": f"Bearer {KEY}"}
 PATH = "/v1/chat/completions"
 COUNT, DISTINCT = 200, 40
 """How many ask at once, and how many of them ask something else than the others."""
-HALF_HOUR = 1800.0
+HALF_HOUR, FEWEST = 1800.0, 8
+"""Seconds of the long soak, and waves of any."""
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +67,9 @@ async def soaked(url: str, seconds: float) -> list[float]:
     """Ask in waves for so long; return the memory after each, in MB."""
     end, found, number = time.monotonic() + seconds, list[float](), 0
     async with httpx.AsyncClient(base_url=url, headers=HEAD, timeout=240) as client:
-        while time.monotonic() < end:
-            await asyncio.gather(*(answered(client, mixed(number + at)) for at in range(32)))
-            number += 32
+        while time.monotonic() < end or len(found) < FEWEST:
+            await asyncio.gather(*(answered(client, mixed(number + at)) for at in range(16)))
+            number += 16
             gc.collect()
             found.append(psutil.Process(os.getpid()).memory_info().rss / 2**20)
     return found
