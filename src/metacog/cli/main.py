@@ -13,6 +13,7 @@ from metacog import __version__
 from metacog.cli import (
     bench,
     calibrate,
+    check,
     cockpit,
     config,
     demo,
@@ -66,7 +67,10 @@ app = typer.Typer(
 
 # Every verb, in the order of the help text. A verb's module imports torch inside its function.
 app.command(name="train")(train.train)
+app.command(name="preflight")(check.preflight)
 app.command(name="watch")(cockpit.watch)
+app.command(name="attach")(cockpit.attach)
+app.command(name="stop")(cockpit.stop)
 app.command(name="cockpit")(cockpit.cockpit)
 app.command(name="eval")(evaluate.evaluate)
 app.command(name="calibrate")(calibrate.calibrate)
