@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from metacog.cli.measure import Size, bare_of
 from metacog.data.tasks.drawing import draw_questions
 from metacog.data.tasks.splits import Split
-from metacog.eval import metrics
-from metacog.eval.arms import GATED_ARM, UNCAPPED
+from metacog.eval.arms import GATED, GATED_ARM, UNCAPPED
 from metacog.eval.baselines.random_gate import random_gate
 from metacog.eval.contrasts import Resampling
 from metacog.eval.evidence import Evidence, collect_evidence
@@ -19,12 +18,23 @@ from metacog.eval.proof.confidence import p8a, p8b, p9
 from metacog.eval.proof.plans import run_plans
 from metacog.eval.proof.quarter import p4, quarter_arms, quarter_caps
 from metacog.eval.proof.row import Json, Row, missing
-from metacog.eval.proof.savings import AFTER_TRAINING, LAYER_ONLY, p3, p5, p6, p10, p11, saving
+from metacog.eval.proof.savings import (
+    AFTER_TRAINING,
+    LAYER_ONLY,
+    Peer,
+    p3,
+    p5,
+    p6,
+    p10,
+    p11,
+    saving,
+)
 from metacog.eval.proof.specialisation import p13
 from metacog.eval.proof.stopping import decoded_rules, stopping_rules
 from metacog.eval.proof.table import p8, table
 from metacog.eval.proof.view import view_of
 from metacog.eval.protocol import Measurement
+from metacog.eval.rows import EvalRow
 from metacog.eval.runner import Runner
 from metacog.eval.setup import setup_of
 from metacog.model.bundle import MetacogModel, load_model
@@ -103,7 +113,12 @@ def prove(
         "P3": p3(summary),
         "P5": p5(summary),
         "P6": p6(summary),
-        "P11": p11(summary, _gates(model, bare, size, proof, tell)),
+        "P11": p11(
+            summary,
+            [row for row in found.rows if row.arm == GATED],
+            gate_peers(model, bare, found, size, proof, tell),
+            Resampling(),
+        ),
     }
     tell("P4: caps of a quarter")
     rows["P4"] = _quarter(model, bare, found, size, proof)
@@ -216,39 +231,45 @@ def _evidence(
     return collect_evidence(model, questions, seeds, progress=count)
 
 
-def _gates(
-    model: MetacogModel, bare: MetacogModel, size: Size, proof: ProofSize, tell: Tell
-) -> dict[str, Json]:
-    """Return what a random gate of equal norm, (IA)^3 and LoRA do without a budget.
+def gate_peers(
+    model: MetacogModel,
+    bare: MetacogModel,
+    found: Measurement,
+    size: Size,
+    proof: ProofSize,
+    tell: Tell,
+) -> dict[str, Peer]:
+    """Return what a random gate of equal norm, (IA)^3 and LoRA reply without a budget, and no gate.
 
-    Nothing without a gate; adapters only where they are to be trained.
+    Nothing for a model without a gate; adapters only where they are to be trained.
     """
     if model.gate is None:
         return {}
-    tell("P11: a random gate of equal norm")
-    questions = draw_questions(size.split, proof.test, families=size.families)
+    questions = draw_questions(size.split, size.n, families=size.families)
 
-    def level_of(other: MetacogModel) -> Json:
+    def replies_of(other: MetacogModel) -> list[EvalRow]:
         runner = Runner(setup_of(other), questions, size.seeds)
-        rows = runner.run(GATED_ARM, runner.unknown_needs())
-        return {
-            "accuracy": metrics.mean(row.correct for row in rows),
-            "spend": metrics.mean(row.spend for row in rows),
-        }
+        return runner.run(GATED_ARM, runner.unknown_needs())
 
-    found = {"random_gate": level_of(replace(model, gate=random_gate(model.gate)))}
+    tell("P11: a random gate of equal norm")
+    peers = {
+        "off": Peer([row for row in found.rows if row.arm == UNCAPPED]),
+        "random_gate": Peer(replies_of(replace(model, gate=random_gate(model.gate)))),
+    }
     rows = _gate_rows(bare, size, proof, tell) if proof.peers else Rows([], [])
     if rows.train and rows.validation:
         for kind in KINDS:
             tell(f"P11: {kind} on the gate's rows")
             rival = train_rival(replace(bare, gate=model.gate), kind, rows)
-            found[kind] = level_of(rival.model) | {
+            about = {
                 "parameters": rival.parameters,
                 "learning_rate": rival.rate,
                 "validation_loss": rival.loss,
                 "replies": len(rows.train),
+                "steps": rows.steps,
             }
-    return found
+            peers[kind] = Peer(replies_of(rival.model), about)
+    return peers
 
 
 def _gate_rows(bare: MetacogModel, size: Size, proof: ProofSize, tell: Tell) -> Rows:
