@@ -41,7 +41,8 @@ class Terminal:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     def open(self, command: str = _METACOG, *, size: tuple[int, int] = (120, 40)) -> None:
-        """Run a command in the window, which stays when it ends."""
+        """Run a command in the window, which stays when it ends; a server that ends keeps its socket."""
+        self.socket = self.socket.with_suffix(f".{time.monotonic_ns()}")
         width, height = map(str, size)
         paths = f"PYTHONPATH={os.environ.get('PYTHONPATH', '')}"
         options = ["-d", "-x", width, "-y", height, "-c", str(self.place), "-e", paths]
@@ -99,7 +100,7 @@ def test_the_first_frame_comes_in_time(terminal: Terminal) -> None:
         terminal.open()
         terminal.until("M E T A C O G")
         taken.append(time.monotonic() - begun)
-        terminal.tmux("kill-server")
+        terminal.close()
     assert min(taken) < _FIRST_FRAME, taken
 
 
@@ -137,7 +138,7 @@ def test_a_run_from_the_form_to_the_same_run_again(terminal: Terminal) -> None:
     terminal.press("q")  # detach
     terminal.until("ENDED")
     assert holder(run.lock) == pid, "leaving the cockpit leaves the run"
-    terminal.tmux("kill-server")
+    terminal.close()
     terminal.open(f"{_METACOG} attach runs/mine")
     terminal.until("LIVE")
     terminal.press("x")
@@ -145,14 +146,14 @@ def test_a_run_from_the_form_to_the_same_run_again(terminal: Terminal) -> None:
     assert run.stopped.is_dir()
     terminal.press("q")
     terminal.until("ENDED")
-    terminal.tmux("kill-server")
+    terminal.close()
 
     terminal.open()
     terminal.until("■ stopped")
     terminal.press("n")
     terminal.until("0 changed")
     terminal.press("q")
-    terminal.tmux("kill-server")
+    terminal.close()
 
     made_again(run, terminal)
 
