@@ -1,6 +1,7 @@
 """The launcher: the form, its keys, and a run that is started from it."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,15 +14,19 @@ from textual.pilot import Pilot
 from textual.widgets import Input, OptionList, Static
 
 from metacog.config import RunConfig, load
+from metacog.config.compare import differences
+from metacog.config.show import template
 from metacog.telemetry.lock import holder
 from metacog.telemetry.rundir import RunDir
 from metacog.tui.app import Cockpit, cockpit
 from metacog.tui.form import KIND, Form
+from metacog.tui.screens.boot import BootScreen
 from metacog.tui.screens.choose import ChooseScreen, TextScreen
 from metacog.tui.screens.dashboard import Dashboard
 from metacog.tui.screens.home import HomeScreen
 from metacog.tui.screens.launcher import LauncherScreen
-from metacog.tui.stop import Ladder
+from metacog.tui.screens.pick import PickScreen
+from metacog.tui.stop import Ladder, was_asked
 from tests.contracts.source import ROOT
 from tests.faults.processes import imitation, written
 from tests.tui.conftest import WriteRun
@@ -79,6 +84,77 @@ def test_resets_reach_as_far_as_they_say() -> None:
     assert form.config == RunConfig()
 
 
+SECTION_5 = {
+    "data.dataset": "glaiveai/reasoning-v1-20m",
+    "data.path": "null",
+    "data.streaming": "true",
+    "data.split": "train",
+    "data.sample_limit": "null",
+    "model.path": "nano",
+    "model.precision": "fp32",
+    "model.grad_checkpoint": "false",
+    "model.flash_attn": "false",
+    "metacog.linked_all_layers": "true",
+    "metacog.proj_dim": "64",
+    "metacog.agg": "attn",
+    "metacog.var_reg": "0.0001",
+    "feedback.enabled": "true",
+    "feedback.layer": "null",
+    "budget.use_predicted_budget": "true",
+    "adaptation.enabled": "true",
+    "adaptation.mode": "ln_only",
+    "adaptation.last_k": "2",
+    "adaptation.unfreeze_all": "false",
+    "adaptation.lr_multiplier": "0.05",
+    "run.steps": "1000",
+    "run.batch": "8",
+    "run.grad_accum": "1",
+    "run.save_interval": "1000",
+    "run.eval_interval": "100",
+    "run.seed": "0",
+    "length.max_len": "2048",
+    "length.auto_probe": "true",
+    "length.probe_interval": "1000",
+    "logging.sinks": "[jsonl, console]",
+}
+"""Every control of the requirements and its default."""
+
+
+def test_every_control_that_is_required_is_there_with_its_default() -> None:
+    form = Form()
+    found = {field.key: form.value(field) for field in form.fields}
+    assert {key: found.get(key) for key in SECTION_5} == SECTION_5
+
+
+@pytest.mark.parametrize("recipe", [None, "imitate.yaml"])
+def test_the_command_trains_what_the_form_says(recipe: str | None, tmp_path: Path) -> None:
+    form = Form()
+    if recipe:
+        form.take(ROOT / "recipes" / recipe)
+        form.reset("run.warmup")
+    form.put("run.steps", "1e6")
+    form.put("model.path", "'a b/c'")
+    form.put(KIND, "practice")
+    form.put("run.objective.group_size", "4")
+    *first, last = form.command().replace("\\\n", "").splitlines()
+    assert first == ([] if recipe else ["metacog config init run.yaml"])
+    _, _, path, *rest = shlex.split(last)
+    if not recipe:
+        path = str(tmp_path / "run.yaml")
+        Path(path).write_text(template(RunConfig()), encoding="utf-8")
+    assert set(rest[::2]) == {"--set"}
+    assert load(Path(path), rest[1::2]) == form.config
+
+
+def test_a_fork_has_the_configuration_of_its_run_but_for_the_name() -> None:
+    config = load(ROOT / "recipes" / "imitate.yaml")
+    form = Form()
+    form.take_run(config)
+    assert form.config is not None
+    assert form.config.run.name is None
+    assert differences(config, form.config) == {"run.name": ("imitate", None)}
+
+
 @pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
 def test_a_preset_is_the_recipe(recipe: Path) -> None:
     form = Form()
@@ -122,6 +198,10 @@ async def test_keys_change_reset_search_and_show(tmp_path: Path) -> None:
         assert isinstance(app.screen, TextScreen)
         assert "steps: 1000000000" in str(app.screen.query_one(Static).content)
         await pilot.press("escape")
+        await pilot.press("c")
+        assert isinstance(app.screen, TextScreen)
+        assert "--set run.steps=1e9" in str(app.screen.query_one(Static).content)
+        await pilot.press("escape")
         await pilot.press("R")
         assert screen.form.edits == {}
         await pilot.press("slash", *"probe", "enter")
@@ -148,6 +228,37 @@ async def test_a_preset_fills_the_form_and_a_mistake_is_not_started(tmp_path: Pa
         assert isinstance(app.screen, TextScreen)
         assert "run.steps" in str(app.screen.query_one(Static).content)
         assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.asyncio
+async def test_a_file_is_picked_for_a_key_that_names_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a[b]" / "deep").mkdir(parents=True)
+    (tmp_path / "a[b]" / "rows.jsonl").touch()
+    monkeypatch.chdir(tmp_path)
+    app = cockpit(tmp_path / "runs")
+    async with app.run_test(size=SIZE) as pilot:
+        screen = LauncherScreen(tmp_path / "runs")
+        await app.push_screen(screen)
+        go_to(screen, "run.steps")
+        await pilot.press("f")
+        assert app.screen is screen
+        go_to(screen, "data.path")
+        for keys, wanted in (
+            (("enter", "down", "enter"), "a[b]/rows.jsonl"),
+            (("backspace", "space"), "a[b]"),
+            (("escape",), "a[b]"),
+        ):
+            await pilot.press("f")
+            for key in keys:
+                await pilot.pause(0.2)
+                assert isinstance(app.screen, PickScreen)
+                await pilot.press(key)
+            await pilot.pause(0.1)
+            assert app.screen is screen
+            assert screen.form.config is not None
+            assert screen.form.config.data.path == wanted
 
 
 @pytest.fixture
@@ -185,6 +296,14 @@ async def test_a_run_is_started_shown_stopped_and_the_form_is_as_before(
         await pilot.pause(0.2)
         wanted = screen.form.config
         await pilot.press("s")
+        boot = app.screen
+        assert isinstance(boot, BootScreen)
+        await pilot.press("enter")
+        assert app.screen is boot, "nothing starts before all is right"
+        await until(lambda: boot.is_right or boot.wrong is not None, pilot)
+        assert boot.wrong is None
+        assert not (tmp_path / "runs").exists()
+        await pilot.press("enter")
         await until(lambda: isinstance(app.screen, Dashboard), pilot)
         dashboard = app.screen
         assert isinstance(dashboard, Dashboard)
@@ -223,3 +342,24 @@ def test_the_ladder_asks_ends_and_kills() -> None:
             assert child.poll() is None
         ladder.step(child.pid)
         assert child.wait(20) == -signal.SIGKILL
+
+
+def test_a_process_that_was_asked_elsewhere_is_on_the_second_rung() -> None:
+    polite = (
+        "import signal, time\n"
+        "def ask(*_): signal.signal(signal.SIGTERM, signal.SIG_DFL); print(2, flush=True)\n"
+        "signal.signal(signal.SIGTERM, ask); print(1, flush=True)\n"
+        "while True: time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", polite], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert not was_asked(child.pid)
+        os.kill(child.pid, signal.SIGTERM)
+        child.stdout.readline()
+        assert was_asked(child.pid)
+        ladder = Ladder()
+        ladder.step(child.pid)
+        assert ladder.said is not None
+        assert ladder.said.startswith("Told")
+        assert child.wait(20) == -signal.SIGTERM

@@ -29,6 +29,36 @@ def watch(run: Annotated[Path, typer.Argument(help="Directory of a run.")]) -> N
     watching(RunDir.open(run)).run()
 
 
+def attach(run: Annotated[Path, typer.Argument(help="Directory of a run.")]) -> None:
+    """Show a run as `watch` does, with the key that stops it."""
+    _require_terminal()
+    from metacog.telemetry.rundir import RunDir
+    from metacog.tui.app import attached
+
+    attached(RunDir.open(run)).run()
+
+
+def stop(
+    run: Annotated[Path, typer.Argument(help="Directory of a run.")],
+    kill: Annotated[bool, typer.Option("--kill", help="Kill it, whatever it does.")] = False,
+) -> None:
+    """Ask a run to stop: it finishes its step and saves. Asked again, it ends at once, unsaved."""
+    from metacog.telemetry.lock import holder
+    from metacog.telemetry.rundir import RunDir
+    from metacog.tui.stop import Ladder
+
+    found = RunDir.open(run)
+    pid = holder(found.lock)
+    if pid is None:
+        raise InputError(
+            f"Wanted to stop the run in {found.path}, but no process trains there. "
+            "There is nothing to stop."
+        )
+    ladder = Ladder()
+    ladder.kill(pid) if kill else ladder.step(pid)
+    typer.echo(ladder.said)
+
+
 def is_terminal() -> bool:
     """Say whether there is a terminal to read keys from and draw on."""
     return sys.stdin.isatty() and sys.stdout.isatty()

@@ -14,6 +14,7 @@ from metacog.cli import (
     bench,
     calibrate,
     chat,
+    check,
     cockpit,
     config,
     demo,
@@ -67,7 +68,10 @@ app = typer.Typer(
 
 # Every verb, in the order of the help text. A verb's module imports torch inside its function.
 app.command(name="train")(train.train)
+app.command(name="preflight")(check.preflight)
 app.command(name="watch")(cockpit.watch)
+app.command(name="attach")(cockpit.attach)
+app.command(name="stop")(cockpit.stop)
 app.command(name="cockpit")(cockpit.cockpit)
 app.command(name="eval")(evaluate.evaluate)
 app.command(name="calibrate")(calibrate.calibrate)

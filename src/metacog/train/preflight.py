@@ -37,7 +37,7 @@ from metacog.train.run import checked
 from metacog.train.schedule import stages_of
 from metacog.train.text import TextSources
 
-_QUICK_CHUNK = 2000
+QUICK_CHUNK = 2000
 """Examples that pretraining draws for its first batch here, instead of `run.objective.chunk`."""
 
 
@@ -121,6 +121,16 @@ def preflight(config: RunConfig) -> Preflight:
     if isinstance(config.run.objective, ScheduleObjective):
         config = stages_of(config, Path())[0].config
     model, sources = checked(config)
+    return begins_with(config, model, sources)
+
+
+def begins_with(config: RunConfig, model: MetacogModel | None, sources: TextSources) -> Preflight:
+    """Return what a run, no schedule, would begin with, from what was found to start it from.
+
+    Raises:
+        DataError: If a data set cannot be read.
+        ModelError: If the tokenizer pads on the right.
+    """
     objective = config.run.objective
     if isinstance(objective, PretrainObjective):
         return _of_pretraining(config, objective)
@@ -166,7 +176,7 @@ def _of_imitation(
 
 
 def _of_pretraining(config: RunConfig, objective: PretrainObjective) -> Preflight:
-    quick = objective.model_copy(update={"chunk": _QUICK_CHUNK, "compiled": False})
+    quick = objective.model_copy(update={"chunk": QUICK_CHUNK, "compiled": False})
     training = Pretraining(config, quick)
     batch = next(iter(training.batches(0)))
     learned, longest = batch.weights > 0, objective.longest

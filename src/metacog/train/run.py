@@ -144,7 +144,7 @@ def checked(config: RunConfig) -> tuple[MetacogModel | None, TextSources]:
         ModelError: If there is no such base or layer.
         DataError: If a data set cannot be read or has columns of no known kind.
     """
-    model = _checked_model(config)
+    model = checked_model(config)
     return model, [] if config.data.tasks else open_sources(config)
 
 
@@ -195,7 +195,13 @@ def _go_on(job: _Job, resumption: Resumption, keeper: Keeper, recorder: Recorder
     return start
 
 
-def _checked_model(config: RunConfig) -> MetacogModel | None:
+def checked_model(config: RunConfig) -> MetacogModel | None:
+    """Return the model that a run starts from, or None where the objective makes one of its own.
+
+    Raises:
+        ConfigError: If the objective cannot be run from this configuration.
+        ModelError: If there is no such base or layer.
+    """
     objective = config.run.objective
     refuse_unused(config)
     if isinstance(objective, PretrainObjective):

@@ -63,6 +63,11 @@ def cockpit(runs: Path) -> Cockpit:
     return Cockpit(HomeScreen(runs))
 
 
+def attached(run: RunDir) -> Cockpit:
+    """Return a cockpit that shows one run and may stop it."""
+    return Cockpit(Dashboard(run))
+
+
 def watching(run: RunDir) -> Cockpit:
     """Return a cockpit that shows one run and has no way to touch it."""
     return Cockpit(Dashboard(run, can_stop=False))

@@ -1,5 +1,6 @@
 """The launcher's form: every key of the schema with what was typed for it, and what is wrong."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,11 @@ class Field:
         """The first part of its key."""
         return self.key.partition(".")[0]
 
+    @property
+    def names_a_place(self) -> bool:
+        """Whether it may name a file or directory."""
+        return self.key.endswith(("path", ".dataset", ".start"))
+
 
 class Form:
     """Holds what was typed; the defaults of the schema are never changed."""
@@ -45,6 +51,9 @@ class Form:
         self.config: RunConfig | None = None
         """What the form says, or None while something is wrong."""
         self.fields: tuple[Field, ...] = ()
+        self._recipe: Path | None = None
+        self._filled: dict[str, str] = {}
+        """What the recipe had filled in."""
         self._check()
 
     def value(self, field: Field) -> str:
@@ -65,6 +74,8 @@ class Form:
     def reset(self, prefix: str = "") -> None:
         """Return a key, all keys of a section, or by default all keys to their defaults."""
         self._forget(prefix)
+        if not prefix:
+            self._recipe, self._filled = None, {}
         self._check()
 
     def take(self, recipe: Path) -> None:
@@ -73,9 +84,36 @@ class Form:
         Raises:
             ConfigError: If the recipe is not valid; the form stays as it was.
         """
-        changed = {s.key: inline(s.value) for s in settings(load(recipe)) if not s.is_default}
-        self.edits = changed
+        self._fill(load(recipe))
+        self._recipe, self._filled = recipe, dict(self.edits)
+
+    def take_run(self, config: RunConfig) -> None:
+        """Fill the form with what a run was started with, but for its name, which is taken."""
+        self._fill(config)
+        self._recipe, self._filled = None, {}
+        self.reset("run.name")
+
+    def _fill(self, config: RunConfig) -> None:
+        self.edits = {s.key: inline(s.value) for s in settings(config) if not s.is_default}
         self._check()
+
+    def command(self) -> str:
+        """Return shell lines that train the same without a form."""
+        assert self.config is not None, "only what is valid can be trained"
+        keys = [
+            k for k in {**self._filled, **self.edits} if self._filled.get(k) != self.edits.get(k)
+        ]
+        plain = [f"{key}={self._value(key)}" for key in keys if not key.startswith(_OBJECTIVE)]
+        if len(plain) < len(keys):
+            objective = self.config.run.objective.model_dump(mode="json")
+            plain.append(f"run.objective={inline(objective)}")
+        lines = [] if self._recipe else ["metacog config init run.yaml"]
+        recipe = shlex.quote(str(self._recipe or "run.yaml"))
+        sets = [f"--set {shlex.quote(change)}" for change in plain]
+        return "\n".join([*lines, " \\\n  ".join([f"metacog train {recipe}", *sets])])
+
+    def _value(self, key: str) -> str:
+        return next(self.value(field) for field in self.fields if field.key == key)
 
     def _forget(self, prefix: str) -> None:
         self.edits = {k: text for k, text in self.edits.items() if not k.startswith(prefix)}

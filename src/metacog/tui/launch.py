@@ -10,6 +10,7 @@ from pathlib import Path
 from metacog.config import RunConfig, digest
 from metacog.errors import RunError
 from metacog.telemetry import provenance
+from metacog.telemetry.lock import holder
 from metacog.telemetry.rundir import RunDir, default_name
 
 
@@ -32,6 +33,23 @@ def command(run: RunDir) -> list[str]:
     """Return the command that trains what a run's directory says, or goes on with it."""
     python = [sys.executable, "-m", "metacog", "train", str(run.config)]
     return [*python, "--run-dir", str(run.path), "--resume", "auto"]
+
+
+def resume(run: RunDir) -> int:
+    """Start a process that goes on with a run, and return it.
+
+    Raises:
+        RunError: If the run trains or has come to its end, or no process or log can be made.
+    """
+    if (pid := holder(run.lock)) is not None:
+        raise RunError(
+            f"Wanted to go on with {run.name}, but process {pid} trains it. Open it, or stop it first."
+        )
+    if run.final.is_dir():
+        raise RunError(
+            f"Wanted to go on with {run.name}, but it has come to its end. Fork it to train anew."
+        )
+    return start(run)
 
 
 def start(run: RunDir) -> int:

@@ -1,8 +1,10 @@
 """The runs of a directory, as far as a short look tells."""
 
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from metacog.errors import InputError
 from metacog.telemetry.lock import holder
 from metacog.telemetry.rundir import RunDir
 
@@ -16,8 +18,12 @@ class Listed:
     """When its events, or else its directory, last changed; seconds since the epoch."""
     pid: int | None
     """Of the process that trains in it, if one does."""
-    is_finished: bool
+    is_finished: bool = False
     """Whether it has come to its end."""
+    is_stopped: bool = False
+    """Whether it was stopped and has saved what it had learned."""
+    trouble: str | None = None
+    """Why its directory cannot be read."""
 
     @property
     def word(self) -> str:
@@ -26,19 +32,43 @@ class Listed:
             return "● training"
         if self.is_finished:
             return "● done"
-        return "■ stopped" if self.run.stopped.is_dir() else "✖ ended"
+        if self.trouble is not None:
+            return "✖ no access"
+        return "■ stopped" if self.is_stopped else "✖ crashed"
 
 
 def list_runs(directory: Path) -> list[Listed]:
-    """Return the runs right below a directory, those that train first, then the newest."""
-    if not directory.is_dir():
+    """Return the runs right below a directory, those that train first, then the newest.
+
+    One that cannot be read is listed with the reason.
+
+    Raises:
+        InputError: If the directory itself cannot be read.
+    """
+    try:
+        below = [place for place in directory.iterdir() if not place.name.startswith(".")]
+    except FileNotFoundError:
         return []
-    found = [
-        _listed(RunDir(path.parent.absolute())) for path in directory.glob("[!.]*/config.yaml")
-    ]
+    except OSError as error:
+        raise InputError(
+            f"Wanted the runs in {directory}, but it cannot be read: {error.strerror}. "
+            "Mend that, or open the cockpit in another directory."
+        ) from error
+    found = [listed for place in below if (listed := _listed(RunDir(place.absolute())))]
     return sorted(found, key=lambda listed: (listed.pid is None, -listed.changed))
 
 
-def _listed(run: RunDir) -> Listed:
-    place = run.events if run.events.is_file() else run.path
-    return Listed(run, place.stat().st_mtime, holder(run.lock), run.final.is_dir())
+def _listed(run: RunDir) -> Listed | None:
+    """Return a run as far as it can be read; None where there is none."""
+    changed = 0.0
+    try:
+        changed = run.path.stat().st_mtime
+        if not stat.S_ISREG(run.config.stat().st_mode):
+            return None
+        if run.events.is_file():
+            changed = run.events.stat().st_mtime
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return Listed(run, changed, None, trouble=error.strerror or str(error))
+    return Listed(run, changed, holder(run.lock), run.final.is_dir(), run.stopped.is_dir())

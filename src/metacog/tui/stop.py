@@ -3,11 +3,17 @@
 import os
 import signal
 from dataclasses import dataclass, field
+from pathlib import Path
+
+_SIGTERM = 1 << (signal.SIGTERM - 1)
 
 
 @dataclass
 class Ladder:
-    """Remembers which rung a process is on; another process starts at the bottom."""
+    """Remembers which rung a process is on; another process starts at the bottom.
+
+    A process that was asked by someone else, or before the cockpit was opened, is on the second.
+    """
 
     said: str | None = None
     """What was done last, and what the next rung does."""
@@ -19,8 +25,17 @@ class Ladder:
         if pid is None:
             self.said = "No process trains in this run's directory; there is nothing to stop."
             return
-        self._rung = self._rung + 1 if pid == self._pid else 1
+        before = self._rung if pid == self._pid else 0
+        self._rung = max(before, int(was_asked(pid))) + 1
         self._pid = pid
+        self._try(pid)
+
+    def kill(self, pid: int) -> None:
+        """Take the last rung at once."""
+        self._pid, self._rung = pid, 3
+        self._try(pid)
+
+    def _try(self, pid: int) -> None:
         try:
             self._send(pid)
         except ProcessLookupError:
@@ -40,6 +55,24 @@ class Ladder:
         else:
             _kill(pid)
             self.said = "Killed."
+
+
+def was_asked(pid: int) -> bool:
+    """Say whether a process that trains has been asked to stop: it then no longer catches SIGTERM.
+
+    Where the system does not tell, no.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return False
+    masks = {
+        name: int(mask, 16)
+        for name, _, mask in (line.partition(":") for line in lines)
+        if name in {"SigCgt", "SigIgn", "SigPnd", "ShdPnd"}
+    }
+    is_pending = (masks["SigPnd"] | masks["ShdPnd"]) & _SIGTERM
+    return bool(is_pending) or not (masks["SigCgt"] | masks["SigIgn"]) & _SIGTERM
 
 
 def _kill(pid: int) -> None:

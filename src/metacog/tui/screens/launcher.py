@@ -1,6 +1,7 @@
 """The launcher: a form made from the schema, from which a run is started."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,14 +13,17 @@ from textual.widget import Widget
 from textual.widgets import Footer, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from metacog.config import cautions, dump
+from metacog.config import RunConfig, cautions, dump
+from metacog.config.show import inline
 from metacog.errors import ConfigError, MetacogError
 from metacog.telemetry.rundir import RunDir
 from metacog.tui.form import Field, Form
 from metacog.tui.launch import new_run, start
 from metacog.tui.literal import one_line
+from metacog.tui.screens.boot import BootScreen
 from metacog.tui.screens.choose import ChooseScreen, TextScreen
 from metacog.tui.screens.dashboard import Dashboard
+from metacog.tui.screens.pick import PickScreen
 from metacog.tui.theme import BRIGHT, DIM, FAIL, FAINT, PLAIN, WARN
 from metacog.tui.widgets.lines import join, text
 
@@ -32,16 +36,19 @@ class LauncherScreen(Screen[None]):
     Args:
         runs: Directory in which new runs are made.
         recipes: Directory of presets.
+        filled: The configuration of a run to begin from; by default the defaults.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("s", "start", "Start"),
         Binding("enter", "edit", "Change"),
         Binding("slash", "search", "Search", key_display="/"),
-        Binding("r", "reset", "Reset key"),
+        Binding("r", "reset", "Reset"),
         Binding("R", "reset_section", "Section", key_display="R"),
         Binding("p", "presets", "Presets"),
+        Binding("f", "pick", "Files"),
         Binding("y", "preview", "YAML"),
-        Binding("s", "start", "Start"),
+        Binding("c", "command", "Shell"),
         Binding("escape", "back", "Back"),
     ]
     CSS = """
@@ -53,9 +60,13 @@ class LauncherScreen(Screen[None]):
     #typed.-open { display: block; }
     """
 
-    def __init__(self, runs: Path, recipes: Path = RECIPES) -> None:
+    def __init__(
+        self, runs: Path, recipes: Path = RECIPES, *, filled: RunConfig | None = None
+    ) -> None:
         super().__init__()
         self.form = Form()
+        if filled is not None:
+            self.form.take_run(filled)
         self._runs, self._recipes = runs, recipes
         self._sought = ""
         self._edited: Field | None = None
@@ -220,17 +231,41 @@ class LauncherScreen(Screen[None]):
         said = "\n".join(self.form.errors.values()) if config is None else dump(config)
         self.app.push_screen(TextScreen("YAML" if config else "WRONG", said))
 
-    def action_start(self) -> None:
-        """Make a run of what the form says and train it, if nothing is wrong."""
+    def action_command(self) -> None:
+        """Show shell lines that train the same, or what is wrong."""
         if self.form.config is None:
             self.action_preview()
             return
-        self._start()
+        self.app.push_screen(TextScreen("COMMAND", self.form.command()))
+
+    def action_pick(self) -> None:
+        """Choose a file or directory for the key under the cursor."""
+        field = self.chosen()
+        if field is None or not field.names_a_place:
+            self.app.notify("The key under the cursor names no file.", markup=False)
+            return
+        begin = Path(self.form.edits.get(field.key, "."))
+        self.app.push_screen(PickScreen(begin), partial(self._picked, field))
+
+    def _picked(self, field: Field, place: Path | None) -> None:
+        if place is not None:
+            self.form.put(field.key, inline(_nearer(place)))
+            self._list()
+
+    def action_start(self) -> None:
+        """Check what the form says, and train it where all is right and the start confirmed."""
+        if self.form.config is None:
+            self.action_preview()
+            return
+        config = self.form.config.model_copy(deep=True)
+        self.app.push_screen(BootScreen(config, self._runs), partial(self._checked, config))
+
+    def _checked(self, config: RunConfig, is_wanted: bool | None) -> None:
+        if is_wanted:
+            self._start(config)
 
     @work(thread=True, exclusive=True, group="start")
-    def _start(self) -> None:
-        config = self.form.config
-        assert config is not None
+    def _start(self, config: RunConfig) -> None:
         try:
             run = new_run(config, self._runs)
             start(run)
@@ -253,3 +288,9 @@ class LauncherScreen(Screen[None]):
             self._list()
         else:
             self.app.pop_screen()
+
+
+def _nearer(place: Path) -> str:
+    """Return a place as seen from here where it lies below, else whole."""
+    here = Path.cwd()
+    return str(place.relative_to(here) if place.is_relative_to(here) else place)
