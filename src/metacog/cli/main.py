@@ -19,6 +19,7 @@ from metacog.cli import (
     doctor,
     evaluate,
     generate,
+    inspect,
     observe,
     report,
     serve,
@@ -73,6 +74,7 @@ app.command(name="calibrate")(calibrate.calibrate)
 app.command(name="report")(report.report)
 app.command(name="generate")(generate.generate)
 app.command(name="observe")(observe.observe)
+app.command(name="inspect")(inspect.inspect)
 app.command(name="serve")(serve.serve)
 app.add_typer(config.app, name="config")
 app.add_typer(bench.app, name="bench")
