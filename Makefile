@@ -44,7 +44,8 @@ $(SMOLLM2)/config.json: | $(INSTALLED)
 
 results: $(INSTALLED)  ## measure what ships again: docs/results.json, and its rows and report
 	mkdir -p work/results
-	$(BIN)/metacog eval nano --n 1000 --matching 500 --seeds 0 --seeds 1 --seeds 2 --frozen nano \
+	$(BIN)/metacog eval nano --n 1000 --matching 500 --seeds 0 --seeds 1 --seeds 2 \
+		--trained nano-adapted --peers 3000 \
 		--rows work/results/rows.jsonl --report work/results/report --json > work/results/eval.json
 	mv work/results/eval.json docs/results.json
 	cp work/results/report/curve.png docs/curve.png

@@ -49,7 +49,7 @@ Frozen = Annotated[
     str | None, typer.Option(help="Model with a frozen base, for P2; its gate stays off.")
 ]
 Margin = Annotated[
-    int, typer.Option(min=1, help="Questions of P1, P2 and P10: half a point takes many.")
+    int, typer.Option(min=1, help="Questions of P1, P2, P9 and P10: half a point takes many.")
 ]
 SplitName = Annotated[
     str, typer.Option(help="test, or validation while something is being chosen.")

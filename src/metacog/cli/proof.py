@@ -1,14 +1,13 @@
 """Brings measurement, evidence and rows together: the P table of a model."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from metacog.cli.measure import Size, bare_of
 from metacog.data.tasks.drawing import draw_questions
 from metacog.data.tasks.splits import Split
-from metacog.eval import metrics
-from metacog.eval.arms import GATED_ARM, UNCAPPED
+from metacog.eval.arms import GATED, GATED_ARM, UNCAPPED
 from metacog.eval.baselines.random_gate import random_gate
 from metacog.eval.contrasts import Resampling
 from metacog.eval.evidence import Evidence, collect_evidence
@@ -19,18 +18,31 @@ from metacog.eval.proof.confidence import p8a, p8b, p9
 from metacog.eval.proof.plans import run_plans
 from metacog.eval.proof.quarter import p4, quarter_arms, quarter_caps
 from metacog.eval.proof.row import Json, Row, missing
-from metacog.eval.proof.savings import AFTER_TRAINING, LAYER_ONLY, p3, p5, p6, p10, p11, saving
+from metacog.eval.proof.savings import (
+    AFTER_TRAINING,
+    LAYER_ONLY,
+    Peer,
+    p3,
+    p5,
+    p6,
+    p10,
+    p11,
+    saving,
+)
 from metacog.eval.proof.specialisation import p13
 from metacog.eval.proof.stopping import decoded_rules, stopping_rules
 from metacog.eval.proof.table import p8, table
 from metacog.eval.proof.view import view_of
 from metacog.eval.protocol import Measurement
+from metacog.eval.rows import EvalRow
 from metacog.eval.runner import Runner
 from metacog.eval.setup import setup_of
 from metacog.model.bundle import MetacogModel, load_model
 from metacog.train.rivals import KINDS, Rows, rows_of, train_rival
 
 Tell = Callable[[str], None]
+OWN, TRAINED, FROZEN = "own", "trained", "frozen"
+"""Whose rows on many questions a summary is made of."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +52,7 @@ class ProofSize:
     fit: int = 4000
     """Questions of the layer-train split that baselines and aggregators are fitted to."""
     margin: int = 12_000
-    """Test questions of P1, P2 and P10, one reply each: accuracy to half a point."""
+    """Test questions of P1, P2, P9 and P10, one reply each: accuracy to half a point."""
     test: int = 1000
     """Test questions of P4, P7, P8, P12 and P13."""
     plans: int = 300
@@ -95,12 +107,18 @@ def prove(
         tell: Told what is being done; by default in lines on stderr.
     """
     bare = bare_of(model, beside.against) or model
+    margins = margin_summaries_of(model, bare, found, summary, size, proof, beside, tell)
     rows: dict[str, Row] = {
-        **margin_rows(model, bare, found, summary, size, proof, beside, tell),
+        **margin_rows(margins),
         "P3": p3(summary),
         "P5": p5(summary),
         "P6": p6(summary),
-        "P11": p11(summary, _gates(model, bare, size, proof, tell)),
+        "P11": p11(
+            summary,
+            [row for row in found.rows if row.arm == GATED],
+            gate_peers(model, bare, found, size, proof, tell),
+            Resampling(),
+        ),
     }
     tell("P4: caps of a quarter")
     rows["P4"] = _quarter(model, bare, found, size, proof)
@@ -116,10 +134,11 @@ def prove(
         think, spend = summary["think_tokens_mean"], summary["spend_mean"]
         rules |= decoded_rules(bare, before, asked, think=think, spend=spend)
     rows["P3"] = replace(rows["P3"], detail={**rows["P3"].detail, "stopping_rules": rules})
-    return table(rows | _readings(model, fit, test, summary, size, proof, tell))
+    confidence = margins[OWN]["confidence"]
+    return table(rows | _readings(model, fit, test, confidence, size, proof, tell))
 
 
-def margin_rows(
+def margin_summaries_of(
     model: MetacogModel,
     bare: MetacogModel,
     found: Measurement,
@@ -128,33 +147,46 @@ def margin_rows(
     proof: ProofSize,
     beside: Beside,
     tell: Tell,
-) -> dict[str, Row]:
-    """Return P1, P2 and P10, each on its own many questions; the arguments are those of `prove`."""
-    trained, frozen = beside.trained or model, beside.frozen
+) -> dict[str, Json]:
+    """Return summaries on many questions: of the model, the trained one, and a frozen base's layer.
+
+    The arguments are those of `prove`. Without a trained model the model stands for it; without a frozen
+    one the model without its gate, unless its base is compared with another.
+    """
+    frozen = beside.frozen
     if frozen is None and beside.against is None:
         frozen = model
-    differs = trained.gate is not None or trained.base.digest != bare.base.digest
-    sides = {"trained": (trained, differs)}
+    sides = {OWN: model}
+    if beside.trained is not None:
+        sides[TRAINED] = beside.trained
     if frozen is not None:
-        sides["frozen"] = (replace(frozen, gate=None), False)
-    tell(f"P1, P2 and P10: {proof.margin} questions")
+        sides[FROZEN] = replace(frozen, gate=None)
+    tell(f"P1, P2, P9 and P10: {proof.margin} questions")
     questions = draw_questions(size.split, proof.margin, families=size.families)
     run = {
-        name: (Runner(setup_of(side), questions, size.seeds[:1]), other)
-        for name, (side, other) in sides.items()
+        name: (
+            Runner(setup_of(side), questions, size.seeds[:1]),
+            side.gate is not None or side.base.digest != bare.base.digest,
+        )
+        for name, side in sides.items()
     }
-    against = margin_summaries(
+    return margin_summaries(
         Runner(setup_of(bare), questions, size.seeds[:1]),
         run,
         found.fixed.cheapest_constant,
         natural_over_need=summary["budget"]["natural_over_need"],
     )
+
+
+def margin_rows(margins: Mapping[str, Json]) -> dict[str, Row]:
+    """Return P1, P2 and P10."""
+    trained = margins.get(TRAINED, margins[OWN])
     return {
-        "P1": saving(against["trained"], AFTER_TRAINING),
-        "P2": saving(against["frozen"], LAYER_ONLY)
-        if "frozen" in against
+        "P1": saving(trained, AFTER_TRAINING),
+        "P2": saving(margins[FROZEN], LAYER_ONLY)
+        if FROZEN in margins
         else missing("a frozen base with its layer alone", "name one with --frozen"),
-        "P10": p10(against["trained"]),
+        "P10": p10(trained),
     }
 
 
@@ -162,7 +194,7 @@ def _readings(
     model: MetacogModel,
     fit: Evidence,
     test: Evidence,
-    summary: Json,
+    confidence: Json,
     size: Size,
     proof: ProofSize,
     tell: Tell,
@@ -174,7 +206,7 @@ def _readings(
     found = {
         "P7": p7(fit, test, said, view_of(model, fit)),
         "P8": p8(p8a(fit, test, said), p8b(fit, test, said)),
-        "P9": p9(summary["confidence"], test, said),
+        "P9": p9(confidence, test, said),
     }
     tell("P12: aggregators trained side by side")
     quantile, shape = model.decoding.budget.quantile, model.reader.layer.shape
@@ -199,39 +231,45 @@ def _evidence(
     return collect_evidence(model, questions, seeds, progress=count)
 
 
-def _gates(
-    model: MetacogModel, bare: MetacogModel, size: Size, proof: ProofSize, tell: Tell
-) -> dict[str, Json]:
-    """Return what a random gate of equal norm, (IA)^3 and LoRA do without a budget.
+def gate_peers(
+    model: MetacogModel,
+    bare: MetacogModel,
+    found: Measurement,
+    size: Size,
+    proof: ProofSize,
+    tell: Tell,
+) -> dict[str, Peer]:
+    """Return what a random gate of equal norm, (IA)^3 and LoRA reply without a budget, and no gate.
 
-    Nothing without a gate; adapters only where they are to be trained.
+    Nothing for a model without a gate; adapters only where they are to be trained.
     """
     if model.gate is None:
         return {}
-    tell("P11: a random gate of equal norm")
-    questions = draw_questions(size.split, proof.test, families=size.families)
+    questions = draw_questions(size.split, size.n, families=size.families)
 
-    def level_of(other: MetacogModel) -> Json:
+    def replies_of(other: MetacogModel) -> list[EvalRow]:
         runner = Runner(setup_of(other), questions, size.seeds)
-        rows = runner.run(GATED_ARM, runner.unknown_needs())
-        return {
-            "accuracy": metrics.mean(row.correct for row in rows),
-            "spend": metrics.mean(row.spend for row in rows),
-        }
+        return runner.run(GATED_ARM, runner.unknown_needs())
 
-    found = {"random_gate": level_of(replace(model, gate=random_gate(model.gate)))}
+    tell("P11: a random gate of equal norm")
+    peers = {
+        "off": Peer([row for row in found.rows if row.arm == UNCAPPED]),
+        "random_gate": Peer(replies_of(replace(model, gate=random_gate(model.gate)))),
+    }
     rows = _gate_rows(bare, size, proof, tell) if proof.peers else Rows([], [])
     if rows.train and rows.validation:
         for kind in KINDS:
             tell(f"P11: {kind} on the gate's rows")
             rival = train_rival(replace(bare, gate=model.gate), kind, rows)
-            found[kind] = level_of(rival.model) | {
+            about = {
                 "parameters": rival.parameters,
                 "learning_rate": rival.rate,
                 "validation_loss": rival.loss,
                 "replies": len(rows.train),
+                "steps": rows.steps,
             }
-    return found
+            peers[kind] = Peer(replies_of(rival.model), about)
+    return peers
 
 
 def _gate_rows(bare: MetacogModel, size: Size, proof: ProofSize, tell: Tell) -> Rows:

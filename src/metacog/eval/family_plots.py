@@ -134,11 +134,11 @@ def lengths_png(figure: LengthFigure) -> bytes:
             )
             if found.learned is not None:
                 axes.plot(found.learned.tokens, found.learned.accuracy, "*", ms=12, color=shade)
-        axes.plot([], [], "o", ms=7, mfc="white", color=INK, label="enough for all")
+        axes.plot([], [], "o", ms=7, mfc="white", color=INK, label="smallest cap that is enough")
         axes.plot([], [], "*", ms=12, color=INK, label="learned budgets")
         axes.set_xscale("log")
         axes.grid(color=GRID, which="minor", lw=0.4)
-        axes.set_xlabel("THINK tokens (cap for all, or mean)")
+        axes.set_xlabel("mean THINK tokens")
         axes.set_ylabel("accuracy")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)

@@ -25,7 +25,7 @@ class LengthPoint:
     """How right replies of some length are."""
 
     tokens: float
-    """THINK tokens."""
+    """Mean of THINK."""
     accuracy: float
 
 
@@ -36,11 +36,12 @@ class Difficulty:
     level: int
     traces: int
     capped: tuple[LengthPoint, ...]
-    """Every trace closed after so many tokens, or at its end."""
+    """Every trace closed under one cap, or at its end; the caps rise."""
     natural: tuple[LengthPoint, ...]
     """Traces as they end, a quarter at a time, the shortest first."""
     optimum: LengthPoint
-    """The smallest cap within half a point of the best one."""
+    """Under the smallest cap within half a point of the best one."""
+    optimum_cap: int
     uncapped: LengthPoint
     learned: LengthPoint | None
     """Mean length and accuracy under the learned budgets."""
@@ -73,9 +74,13 @@ def _difficulty(level: int, traces: Sequence[CheapTrace], rows: Sequence[EvalRow
     curve = CheapCurve(traces)
     longest = int(curve.natural.max())
     exact = [
-        LengthPoint(float(cap), curve.accuracy(curve.constant(cap))) for cap in range(longest + 1)
+        LengthPoint(
+            float(np.minimum(cap, curve.natural).mean()), curve.accuracy(curve.constant(cap))
+        )
+        for cap in range(longest + 1)
     ]
     best = max(point.accuracy for point in exact)
+    enough = next(cap for cap, point in enumerate(exact) if point.accuracy >= best - LOSS)
     shown = np.unique(np.concatenate([[0], np.geomspace(1, max(longest, 1), _CAPS)]).astype(int))
     accuracy = metrics.mean(row.correct for row in rows)
     used = metrics.mean(row.used for row in rows)
@@ -84,7 +89,8 @@ def _difficulty(level: int, traces: Sequence[CheapTrace], rows: Sequence[EvalRow
         traces=len(traces),
         capped=tuple(exact[cap] for cap in shown),
         natural=_by_natural_length(traces),
-        optimum=next(point for point in exact if point.accuracy >= best - LOSS),
+        optimum=exact[enough],
+        optimum_cap=enough,
         uncapped=LengthPoint(float(curve.natural.mean()), curve.uncapped.accuracy),
         learned=None if accuracy is None or used is None else LengthPoint(used, accuracy),
     )

@@ -19,8 +19,9 @@ CAPTIONS = {
     "plans": "Which plan the layer chose, by family, under the learned budgets.",
     "wrong": "Mean THINK tokens of right and wrong replies, without a budget and under the learned "
     "ones, and the share that is wrong there.",
-    "lengths": "Accuracy if every reply without a budget were closed after so many tokens; the ring is "
-    "the smallest cap within half a point of the best, the star where learned budgets land.",
+    "lengths": "Accuracy and mean length if every reply without a budget were closed under one cap, from "
+    "0 to the longest; the ring is the smallest cap within half a point of the best, the star where "
+    "learned budgets land.",
 }
 """What each picture shows."""
 _STYLE = """

@@ -7,7 +7,9 @@ from metacog.errors import ModelError
 from metacog.model.card import CARD_NAME
 from metacog.telemetry.rundir import RunDir
 
-BUNDLED = {"nano": Path(__file__).parents[1] / "assets" / "nano"}
+_ASSETS = Path(__file__).parents[1] / "assets"
+
+BUNDLED = {name: _ASSETS / name for name in ("nano", "nano-adapted")}
 """Models that come with the package, by name."""
 
 ADAPTER_NAME = "adapter_config.json"

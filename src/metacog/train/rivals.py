@@ -31,7 +31,7 @@ from metacog.train.rollouts import Progress, rollout_waves
 NAME = "rival"
 ROLLOUTS = 6
 WARMUP, DECAY, EVERY = 20, 0.9, 50
-RATES = (3e-3, 1e-2, 3e-2)
+RATES = (1e-3, 3e-3, 1e-2)
 """Learning rates that are tried; validation chooses."""
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from metacog.cli.evaluate import parse_split
 from metacog.cli.measure import Size, bare_of, measure
-from metacog.cli.proof import Beside, ProofSize, margin_rows, prove
+from metacog.cli.proof import Beside, ProofSize, margin_rows, margin_summaries_of, prove
 from metacog.data.tasks.splits import Split
 from metacog.errors import InputError
 from metacog.eval.proof.table import NAMES
@@ -62,6 +62,7 @@ def test_half_a_point_has_questions_of_its_own(found) -> None:
     _, table = found
     for name in ("P1", "P2", "P10"):
         assert (table[name]["n"], table[name]["seeds"]) == (10, [0])
+    assert table["P9"]["n"] == 10
 
 
 def like(measured, model):
@@ -70,10 +71,9 @@ def like(measured, model):
 
 def margins(measured, beside: Beside):
     model, measurement, summary, size = measured
-    against = bare_of(model, beside.against)
-    return margin_rows(
-        model, against or model, measurement, summary, size, PROOF, beside, tell=print
-    )
+    bare = bare_of(model, beside.against) or model
+    found = margin_summaries_of(model, bare, measurement, summary, size, PROOF, beside, tell=print)
+    return margin_rows(found)
 
 
 def test_a_trained_base_is_not_its_own_frozen_one(measured, make_tiny_model) -> None:

@@ -24,8 +24,9 @@ def test_what_length_is_worth_by_hand() -> None:
     easy, hard = lengths_by_level(TRACES, LEVELS, learned)
     assert (easy.level, easy.traces, hard.level, hard.traces) == (0, 2, 5, 1)
     # After 0, 1, 2, 3 tokens: none, the first, both, both.
-    assert [(p.tokens, p.accuracy) for p in easy.capped] == [(0, 0), (1, 0.5), (2, 1), (3, 1)]
-    assert easy.optimum == LengthPoint(2.0, 1.0)
+    # The second ends after 2, so a cap of 3 is 2.5 tokens on the mean.
+    assert [(p.tokens, p.accuracy) for p in easy.capped] == [(0, 0), (1, 0.5), (2, 1), (2.5, 1)]
+    assert (easy.optimum, easy.optimum_cap) == (LengthPoint(2.0, 1.0), 2)
     assert easy.uncapped == LengthPoint(2.5, 1.0)
     assert easy.natural == (LengthPoint(2.0, 1.0), LengthPoint(3.0, 1.0))
     assert easy.learned == LengthPoint(2.0, 0.5)

@@ -1,16 +1,31 @@
 """P1 to P6, P10 and P11: what a measurement of all arms says about tokens, caps and escapes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from metacog.eval import metrics
 from metacog.eval.arms import MARGIN, MATCHED
+from metacog.eval.contrasts import Resampling, difference, pairs_of, relative
 from metacog.eval.proof.row import Json, Row, all_met, at_least, missing
+from metacog.eval.rows import EvalRow
 
 AFTER_TRAINING, LAYER_ONLY = (0.40, 0.15), (0.25, 0.10)
 """Least saving against no budget, and against the cheapest constant cap."""
 ESCAPES, LOST, CAPS = 0.03, -0.01, 10_000
+MORE, FEWER = 0.01, 0.10
+"""Accuracy, or share of tokens, that the gate is to gain over each peer."""
 PEERS = ("off", "random_gate", "ia3", "lora")
-"""What the gate is held against; (IA)^3 and LoRA of equal size, trained on the same rows and steps."""
+"""What the gate is held against; (IA)^3, and LoRA of the gate's size, learn from the same rows and steps."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Replies without a budget of something that the gate is held against."""
+
+    rows: Sequence[EvalRow]
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """Its size and how it was trained, where it was."""
 
 
 def saving(summary: Mapping[str, Any], gates: tuple[float, float]) -> Row:
@@ -119,38 +134,58 @@ def p10(summary: Mapping[str, Any]) -> Row:
     )
 
 
-def p11(summary: Mapping[str, Any], peers: Mapping[str, Json] | None = None) -> Row:
+def p11(
+    summary: Mapping[str, Any],
+    gated: Sequence[EvalRow],
+    peers: Mapping[str, Peer],
+    draws: Resampling,
+) -> Row:
     """Return what the gate does without a budget against gate off, and against its peers.
 
     Args:
         summary: Of a measurement.
-        peers: Accuracy and spend of a random gate, (IA)^3 and LoRA, by name, where they were run.
+        gated: Its rows without a budget, the gate in place.
+        peers: Rows of gate off, a random gate, (IA)^3 and LoRA to the same questions, by name, where
+            they were run.
+        draws: How intervals are drawn.
     """
     gate = "+1 point or -10 % tokens against gate off, and against each peer"
     if summary["gate"] is None:
         return missing(gate, "the model has no gate")
-    own, off = summary["gate"], summary["uncapped"]
-    others = {"off": {"accuracy": off["accuracy"], "spend": off["spend_mean"]}, **(peers or {})}
-    gains = {
-        name: {
-            "accuracy": own["accuracy"] - other["accuracy"],
-            "tokens": own["spend_mean"] / other["spend"] - 1,
-        }
-        for name, other in others.items()
-    }
-    wins = [g["accuracy"] >= 0.01 or g["tokens"] <= -0.10 for g in gains.values()]
+    gains = {name: _gain(gated, peer, draws) for name, peer in peers.items()}
     return Row(
-        value=own["saving"]["mean"],
-        ci95=_pair(own["saving"]["ci95"]),
+        value=summary["gate"]["saving"]["mean"],
+        ci95=_pair(summary["gate"]["saving"]["ci95"]),
         **_size(summary),
         gate=gate,
-        met=all_met(*wins, *(None for name in PEERS if name not in gains)),
+        met=all_met(
+            *(_wins(gain) for gain in gains.values()),
+            *(None for name in PEERS if name not in gains),
+        ),
         detail={
             "against": gains,
-            "peers": dict(peers or {}),
             "not_measured": [name for name in PEERS if name not in gains],
         },
     )
+
+
+def _gain(gated: Sequence[EvalRow], peer: Peer, draws: Resampling) -> Json:
+    """Return the gate's accuracy less a peer's, and the share of its tokens that the gate saves."""
+    pairs = pairs_of(gated, peer.rows)
+    return {
+        "accuracy": difference(pairs, draws),
+        "saving": relative(pairs, draws),
+        "peer": {
+            "accuracy": metrics.mean(row.correct for row in peer.rows),
+            "spend": metrics.mean(row.spend for row in peer.rows),
+            **peer.about,
+        },
+    }
+
+
+def _wins(gain: Json) -> bool | None:
+    more, saved = gain["accuracy"]["mean"], gain["saving"]["mean"]
+    return None if more is None or saved is None else bool(more >= MORE or saved >= FEWER)
 
 
 def _oracle_gap(summary: Mapping[str, Any]) -> float | None:

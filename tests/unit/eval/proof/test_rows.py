@@ -8,7 +8,7 @@ from metacog.eval.proof.budgets import median_of, p7
 from metacog.eval.proof.confidence import p8a, p9
 from metacog.eval.proof.quarter import p4, quarter_caps
 from metacog.eval.proof.row import Row, all_met, missing
-from metacog.eval.proof.savings import p5, p6
+from metacog.eval.proof.savings import Peer, p5, p6, p11
 from metacog.eval.proof.specialisation import (
     PlanReplies,
     gain_of_best_expert,
@@ -19,6 +19,8 @@ from metacog.eval.proof.specialisation import (
 )
 from metacog.eval.proof.table import NAMES, lines, p8, table
 from metacog.eval.proof.view import LayerView
+from metacog.eval.rows import EvalRow
+from metacog.eval.summary import summarise
 from tests.unit.eval.evidence import coin, replies
 from tests.unit.eval.hand import row
 
@@ -169,3 +171,33 @@ def test_choosing_the_right_plan_by_family_beats_any_single_plan() -> None:
     assert found["above_best_single"]["mean"] == pytest.approx(0.5)
     assert found["above_best_single"]["ci95"][0] > 0.3
     assert found["matrix"]["a"]["direct"] == {"accuracy": 1.0, "spend": 10.0}
+
+
+def test_p11_holds_the_gate_against_each_peer_by_hand() -> None:
+    def replies(arm: str, used: int, right: int) -> list[EvalRow]:
+        return [
+            row(question_id=f"q{n}", arm=arm, used=used, answer_tokens=2, correct=n < right)
+            for n in range(10)
+        ]
+
+    gated, off = replies("gated", 8, 5), replies("uncapped", 18, 5)
+    summary = summarise([*gated, *off], resampling=Resampling(20))
+    lora = Peer(replies("gated", 9, 5), {"parameters": 3})
+    draws = Resampling(20)
+    found = p11(summary, gated, {"off": Peer(off), "lora": lora}, draws)
+    assert (found.value, found.met) == (
+        0.5,
+        False,
+    )  # half of 20 against nothing, a tenth less of 11
+    against = found.detail["against"]
+    assert against["off"]["saving"]["mean"] == 0.5
+    assert against["lora"]["saving"]["mean"] == pytest.approx(1 / 11)
+    assert against["lora"]["accuracy"]["mean"] == 0.0
+    assert against["lora"]["peer"] == {"accuracy": 0.5, "spend": 11.0, "parameters": 3}
+    assert found.detail["not_measured"] == ["random_gate", "ia3"]
+    longer = Peer(replies("gated", 10, 5))
+    assert p11(summary, gated, {"off": Peer(off), "lora": longer}, draws).met is None
+    all_four = {"off": Peer(off), "random_gate": Peer(off), "ia3": Peer(off), "lora": longer}
+    assert p11(summary, gated, all_four, draws).met is True
+    worse = Peer(replies("gated", 8, 4))
+    assert p11(summary, gated, all_four | {"lora": worse}, draws).met is True
