@@ -230,6 +230,18 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Opened:
+    """A prompt has been read: what was decided before the first token."""
+
+    request_id: int
+    plan: str | None
+    """The plan that acts; None without a layer."""
+    reading: Reading | None
+    budget: BudgetReport
+    """With nothing used yet."""
+
+
+@dataclass(frozen=True)
 class GateReport:
     """What the gate did over a reply's THINK tokens; every figure is None without any."""
 

@@ -29,6 +29,7 @@ EXISTING: frozenset[str] = frozenset(
     {
         "test_calibration_blob_extend.py",
         "test_checkpoint_saving.py",
+        "test_decode_parity_with_service_config.py",
         "test_gate_coverage_eval.py",
         "test_gate_coverage_logging.py",
         "test_gate_coverage_mean.py",

@@ -105,6 +105,51 @@ def train(
         typer.echo(json.dumps(found, indent=2, allow_nan=False))
 
 
+@app.command(name="serve")
+def serve(
+    model: Annotated[str, typer.Argument(help="Bundled name, or directory of a model.")] = "nano",
+    prompts: Annotated[int, typer.Option(min=1, help="Questions of each run.")] = 64,
+    together: Annotated[int, typer.Option(min=1, help="Requests that are under way at once.")] = 16,
+    max_tokens: Annotated[int, typer.Option(min=16, help="Longest reply, in tokens.")] = 256,
+    pairs: Annotated[int, typer.Option(min=1, help="Runs of each contender.")] = 3,
+    continuous: Annotated[bool, typer.Option(help="Let the peer batch continuously.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare the server with `transformers serve` on the same base, both without a budget."""
+    from statistics import median
+
+    from metacog.model.places import resolve_model
+    from metacog.serve.speed import free_port, load_of, measured, ours, peer, running
+
+    base = resolve_model(model).base
+    load = load_of(prompts, together=together, max_tokens=max_tokens)
+    runs = []
+    for _ in range(pairs):
+        port, other = free_port(), free_port()
+        with running(ours(model, together, port), port) as url:
+            mine = measured(url, "bench", load, {"thinking_token_budget": -1})
+        with running(peer(base, other, continuous=continuous), other) as url:
+            theirs = measured(url, str(base), load, {})
+        runs.append((mine, theirs))
+        typer.echo(f"{mine.throughput:.0f} against {theirs.throughput:.0f} tokens/s", err=True)
+    found: dict[str, Any] = {
+        "model": model,
+        "prompts": prompts,
+        "together": together,
+        "max_tokens": max_tokens,
+        "pairs": pairs,
+        "continuous": continuous,
+        "tokens_per_s": median(mine.throughput for mine, _ in runs),
+        "peer_tokens_per_s": median(theirs.throughput for _, theirs in runs),
+        "throughput_vs_transformers_serve": median(a.throughput / b.throughput for a, b in runs),
+        "ttft_p50_s": median(mine.ttft_p50 for mine, _ in runs),
+        "peer_ttft_p50_s": median(theirs.ttft_p50 for _, theirs in runs),
+        "ttft_p50_ratio": median(a.ttft_p50 / b.ttft_p50 for a, b in runs),
+    }
+    if as_json:
+        typer.echo(json.dumps(found, indent=2, allow_nan=False))
+
+
 def _trl_steps() -> "TrlSteps":
     try:
         from metacog.train.peer import trl_steps

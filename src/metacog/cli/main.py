@@ -13,6 +13,7 @@ from metacog import __version__
 from metacog.cli import (
     bench,
     calibrate,
+    chat,
     cockpit,
     config,
     demo,
@@ -76,6 +77,7 @@ app.command(name="generate")(generate.generate)
 app.command(name="observe")(observe.observe)
 app.command(name="inspect")(inspect.inspect)
 app.command(name="serve")(serve.serve)
+app.command(name="chat")(chat.chat)
 app.add_typer(config.app, name="config")
 app.add_typer(bench.app, name="bench")
 app.command(name="demo")(demo.demo)

@@ -1,5 +1,6 @@
 """`metacog serve`: the engine behind an OpenAI-compatible server."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -7,26 +8,45 @@ import typer
 
 from metacog.cli.options import BaseName, LayerPath, ModelName
 
+_KEYS = "METACOG_API_KEYS"
+
 
 def serve(
     model: ModelName,
     layer: LayerPath = None,
     base: BaseName = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8000,
-    rows: Annotated[int, typer.Option(help="Most replies that run at once.", min=1)] = 64,
-    queue: Annotated[int, typer.Option(help="Most requests that wait for a slot.", min=0)] = 64,
+    config: Annotated[
+        Path | None, typer.Option(help="A YAML file; `docs/serving.md` lists its keys.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Set a key, such as batch.rows=16."),
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.", min=0, max=65535)] = None,
+    rows: Annotated[int | None, typer.Option(help="Most replies that run at once.", min=1)] = None,
+    queue: Annotated[
+        int | None, typer.Option(help="Most requests that wait for a slot.", min=0)
+    ] = None,
     key: Annotated[
         list[str] | None,
-        typer.Option(help="Bearer key; may be repeated.", envvar="METACOG_API_KEYS"),
+        typer.Option(help=f"Bearer key; may be repeated, or stand in {_KEYS} with commas."),
     ] = None,
 ) -> None:
     """Serve a model to OpenAI clients, on this machine alone unless told otherwise."""
+    from metacog.config.serving import load_serving
+
+    named = {"host": host, "port": port, "batch.rows": rows, "batch.queue": queue}
+    sets = [f"{name}={value}" for name, value in named.items() if value is not None]
+    found = load_serving(config, [*(overrides or []), *sets])
+    keys = [*(key or []), *filter(None, os.environ.get(_KEYS, "").split(","))]
+    if keys:
+        found = type(found).model_validate({**found.model_dump(), "keys": keys})
     from metacog.model.bundle import load_model
     from metacog.serve.app import Service
     from metacog.serve.run import run
 
     loaded = load_model(model, layer=layer, base_path=base)
-    service = Service(name=Path(model).name, queue=queue, keys=tuple(key or ()))
-    typer.echo(f"metacog: serving {service.name} at http://{host}:{port}/v1", err=True)
-    run(loaded, service, host=host, port=port, rows=rows)
+    service = Service(name=found.name or Path(model).name, config=found)
+    typer.echo(f"metacog: serving {service.name} at http://{found.host}:{found.port}/", err=True)
+    run(loaded, service)

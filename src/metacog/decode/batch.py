@@ -2,11 +2,12 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from metacog.data.padding import require_left_padded
@@ -16,10 +17,10 @@ from metacog.decode.rereading import Rereader
 from metacog.decode.rows import ALTERED, SAMPLED, THINK, RowMeta, Rows
 from metacog.decode.sampling import Noise, choose, token_logprob
 from metacog.model.bundle import MetacogModel
-from metacog.model.cache import SlotCache, growing_cache
+from metacog.model.cache import Cache, SlotCache, growing_cache
 from metacog.model.step import Gating, stepper_of
 from metacog.model.taps import Taps, taps
-from metacog.records import Generation, Request, Step
+from metacog.records import BudgetReport, Generation, Opened, Request, Step
 
 if TYPE_CHECKING:
     from metacog.decode.engine import EngineSettings
@@ -62,24 +63,24 @@ class Batch:
     @torch.inference_mode()
     def admit(self, requests: Sequence[Request]) -> None:
         """Read the prompts of waiting requests in one pass and give each a slot."""
-        ids, valid = left_padded_ids([request.prompt for request in requests], self.base.pad_id)
-        width = ids.shape[1]
         filled = growing_cache()
-        reads = self.model.reader is not None
-        with taps(self.base.blocks) if reads else nullcontext() as tapped:
-            logits = self.base.logits(
-                ids.to(self.device),
-                mask=causal(valid).to(self.device),
-                positions=(valid.long().cumsum(1) - 1).clamp(min=0).to(self.device),
-                cache=filled,
-            )
-        last = torch.full((len(requests),), width - 1, device=self.device)
-        states = tapped.at(last) if tapped is not None else None
-        openings = self.opener.open(states, requests)
+        read = read_prompts(self.model, [request.prompt for request in requests], filled)
+        openings = self.opener.open(read.states, requests)
         for row, (request, opening) in enumerate(zip(requests, openings, strict=True)):
             slot = self._place(request, opening)
-            self.cache.fill(slot, filled, row, width - len(request.prompt))
-            self.logits[slot] = logits[row]
+            self.cache.fill(slot, filled, row, read.width - len(request.prompt))
+            self.logits[slot] = read.logits[row]
+
+    def newest(self, count: int) -> Iterator[Opened]:
+        """Yield what was decided for the rows that were admitted last."""
+        for slot in range(self.rows.used - count, self.rows.used):
+            meta = self.rows.of(slot)
+            yield Opened(
+                request_id=meta.request.id,
+                plan=meta.opening.plan,
+                reading=meta.opening.reading,
+                budget=self._spent(slot),
+            )
 
     def _place(self, request: Request, opening: Opening) -> int:
         slot = self.rows.admit(RowMeta(request, opening), len(request.prompt))
@@ -129,10 +130,13 @@ class Batch:
             yield self._finished(slot)
             self._release(slot)
 
-    def drop(self, requests: Collection[int]) -> None:
-        """Free the slots of requests that have left; there will be no reply to them."""
+    def drop(self, requests: Collection[int]) -> Iterator[Generation]:
+        """Free the slots of requests that have left and yield what they have written."""
+        if not requests:
+            return
         for slot in range(self.rows.used - 1, -1, -1):
             if self.rows.of(slot).request.id in requests:
+                yield self._finished(slot)
                 self._release(slot)
 
     @torch.inference_mode()
@@ -185,14 +189,18 @@ class Batch:
         if revisions:
             controller.revise(revisions)
 
-    def _finished(self, slot: int) -> Generation:
+    def _spent(self, slot: int) -> BudgetReport:
         opening, request = self.rows.of(slot).opening, self.rows.of(slot).request
-        report = self.controller.report(
+        return self.controller.report(
             slot,
             requested=request.budget,
             predicted=opening.predicted,
             source=opening.source,
         )
+
+    def _finished(self, slot: int) -> Generation:
+        opening, request = self.rows.of(slot).opening, self.rows.of(slot).request
+        report = self._spent(slot)
         figures = None
         if self.model.gate is not None and self.settings.gate:
             figures = self.rows.gate_report(slot, report.used, telemetry=self.settings.telemetry)
@@ -206,6 +214,36 @@ class Batch:
             gate=figures,
             finished=bool(self.controller.finished[slot]),
         )
+
+
+@dataclass(frozen=True)
+class PromptPass:
+    """What one pass over prompts of different lengths left behind."""
+
+    logits: Float[Tensor, "batch vocab"]
+    states: Float[Tensor, "batch layers hidden"] | None
+    """Of every block at the last token; None where no layer reads them."""
+    width: int
+    """Tokens of the longest prompt: the others are padded on the left."""
+
+
+@torch.inference_mode()
+def read_prompts(
+    model: MetacogModel, prompts: Sequence[Sequence[int]], cache: Cache | None = None
+) -> PromptPass:
+    """Read prompts in one pass; `cache` takes up their keys and values."""
+    base = model.base
+    device = base.model.device
+    ids, valid = left_padded_ids(prompts, base.pad_id)
+    with taps(base.blocks) if model.reader is not None else nullcontext() as tapped:
+        logits = base.logits(
+            ids.to(device),
+            mask=causal(valid).to(device),
+            positions=(valid.long().cumsum(1) - 1).clamp(min=0).to(device),
+            cache=cache,
+        )
+    last = torch.full((len(prompts),), ids.shape[1] - 1, device=device)
+    return PromptPass(logits, tapped.at(last) if tapped is not None else None, ids.shape[1])
 
 
 def left_padded_ids(

@@ -12,10 +12,14 @@ from metacog.decode.rereading import RereadSettings
 from metacog.decode.terms import NO_LIMIT, settle
 from metacog.errors import InputError
 from metacog.model.bundle import MetacogModel
-from metacog.records import Generation, Request, Step
+from metacog.records import Generation, Opened, Request, Step
 
 _GROUPS = 8
 """Prompts are read an eighth of the rows at a time: alone, one costs as much as many together."""
+
+
+Event = Opened | Step | Generation
+"""What the engine says while it decodes."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class EngineSettings:
     """Let the model's gate modulate its block."""
     telemetry: bool = False
     """Keep the experts' readings and the gate's figure for every token."""
+    context: int | None = None
+    """Most tokens of prompt and reply together, or None for all that the model holds."""
 
 
 @runtime_checkable
@@ -45,7 +51,7 @@ class Arrivals(Protocol):
         """Return at most `free` requests; may wait for one where the batch is idle."""
 
     def leaving(self) -> Collection[int]:
-        """Return the ids of requests that nobody waits for any more."""
+        """Return the ids of requests that are to end as they stand."""
 
 
 @dataclass
@@ -77,6 +83,12 @@ class Engine:
         self.model = model
         self.settings = settings or EngineSettings()
 
+    @property
+    def context(self) -> int:
+        """Most tokens of prompt and reply together."""
+        held, limit = self.model.base.context, self.settings.context
+        return held if limit is None else min(held, limit)
+
     def generate(self, requests: Iterable[Request]) -> Iterator[Generation]:
         """Yield finished replies in the order in which they end."""
         for event in self._events(requests, steps=False):
@@ -88,9 +100,15 @@ class Engine:
 
         A token is yielded before THINK is read again after it: re-readings stand only in the reply.
         """
+        for event in self.follow(requests):
+            if not isinstance(event, Opened):
+                yield event
+
+    def follow(self, requests: Iterable[Request]) -> Iterator[Event]:
+        """Yield what `stream` yields, and what was decided for each reply before its first token."""
         yield from self._events(requests, steps=True)
 
-    def _events(self, requests: Iterable[Request], *, steps: bool) -> Iterator[Step | Generation]:
+    def _events(self, requests: Iterable[Request], *, steps: bool) -> Iterator[Event]:
         waiting = deque(sorted(requests, key=_longest_first))
         for request in waiting:
             self.check(request)
@@ -101,22 +119,22 @@ class Engine:
         together = max(1, self.settings.rows // _GROUPS)
         yield from self._run(_Given(waiting, together), longest, rows, steps=steps)
 
-    def serve(self, arrivals: Arrivals) -> Iterator[Step | Generation]:
-        """Yield every token and every reply, for as long as `arrivals` has not ended.
+    def serve(self, arrivals: Arrivals) -> Iterator[Event]:
+        """Yield every opening, token and reply, for as long as `arrivals` has not ended.
 
-        Requests must have passed `check`; one that leaves gets no reply.
+        Requests must have passed `check`; the reply to one that leaves is what it has written.
         """
-        yield from self._run(arrivals, self.model.base.context, self.settings.rows, steps=True)
+        yield from self._run(arrivals, self.context, self.settings.rows, steps=True)
 
-    def _run(
-        self, arrivals: Arrivals, longest: int, rows: int, *, steps: bool
-    ) -> Iterator[Step | Generation]:
+    def _run(self, arrivals: Arrivals, longest: int, rows: int, *, steps: bool) -> Iterator[Event]:
         batch = Batch(self.model, self.settings, longest, rows)
         while batch.running or not arrivals.ended:
-            batch.drop(arrivals.leaving())
+            yield from batch.drop(arrivals.leaving())
             joining = arrivals.joining(batch.free, idle=not batch.running)
             if joining:
                 batch.admit(joining)
+                if steps:
+                    yield from batch.newest(len(joining))
             if not batch.running:
                 continue
             batch.choose_tokens()
@@ -145,7 +163,7 @@ class Engine:
                 "Wanted a temperature of 0 or more and a top_p above 0 and at most 1, got "
                 f"{request.temperature} and {request.top_p}. Name others."
             )
-        wanted, context = len(request.prompt) + request.max_new_tokens, self.model.base.context
+        wanted, context = len(request.prompt) + request.max_new_tokens, self.context
         if not request.prompt:
             raise InputError("Wanted a prompt of at least one token, got none.")
         if wanted > context:

@@ -1,27 +1,36 @@
 """The routes: OpenAI's shapes, errors included."""
 
 import asyncio
-import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
-from starlette.middleware.base import RequestResponseEndpoint
 
+from metacog.config.serving import ServingConfig
 from metacog.decode.engine import Engine
 from metacog.errors import InputError
-from metacog.serve.asking import requests_for
-from metacog.serve.chat import Chat
-from metacog.serve.wire import ChatRequest
-from metacog.serve.worker import Broken, Busy, Worker
+from metacog.records import Request as EngineRequest
+from metacog.serve.answer import Answer
+from metacog.serve.asking import chat_prompts, requests_for, text_prompts
+from metacog.serve.errors import LOG, Broken, Busy, error_body
+from metacog.serve.guard import Guard
+from metacog.serve.metrics import Metrics
+from metacog.serve.page import add_page
+from metacog.serve.shapes import ChatShape, Shape, TextShape
+from metacog.serve.wire import Asked, ChatRequest, TextRequest
+from metacog.serve.worker import Worker
+from metacog.text.resolve import require_tags
+from metacog.text.tags import TAGS, Tag
 
-OPEN_ROUTES = ("/health", "/ready")
-"""Answered without a key."""
+GIVE_UP_SECONDS = 120.0
+"""Silence of the engine after which everybody who waits is told that nothing will come."""
+
+_CODES = {404: "not_found", 405: "method_not_allowed", 499: "client_gone"}
 
 
 @dataclass(frozen=True)
@@ -30,72 +39,102 @@ class Service:
 
     name: str
     """Of the model, as clients name it."""
-    queue: int = 64
-    """Most requests that wait for a slot."""
-    keys: tuple[str, ...] = ()
-    """Bearer keys; none leaves the server open."""
-    body_bytes: int = 2**20
-    """Longest body."""
+    config: ServingConfig = field(default_factory=ServingConfig)
+    tags: tuple[Tag, ...] = TAGS
+    """The marks that replies are split by: those of training."""
 
 
 def build_app(engine: Engine, service: Service) -> FastAPI:
-    """Return the application; its worker runs from its start to its end."""
-    worker = Worker(engine, service.queue)
+    """Return the application; its worker runs from its start to its end.
+
+    Raises:
+        TagError: If a tag of the service is none that the model's tokenizer writes.
+    """
+    require_tags(engine.model.base.tokenizer, service.tags)
+    worker = Worker(engine, service.config.batch)
+    metrics = Metrics(worker)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         worker.start()
+        watching = asyncio.create_task(_watch(worker))
         yield
-        await asyncio.to_thread(worker.stop)
+        watching.cancel()
+        await asyncio.to_thread(worker.stop, service.config.shutdown_seconds)
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    _guard(app, service)
+    app.add_middleware(Guard, config=service.config, metrics=metrics)
     _errors(app)
-    _state(app, service, worker)
-
-    @app.post("/v1/chat/completions")
-    async def chat(asked: ChatRequest, http: Request) -> Response:
-        _check_model(asked.model, service)
-        answer = Chat(worker, asked, requests_for(engine, asked))
-        if asked.stream:
-            return StreamingResponse(answer.chunks(), media_type="text/event-stream")
-        return JSONResponse(await _unless_gone(answer, http))
-
+    _state(app, service, worker, metrics)
+    _replies(app, _Desk(engine, service, worker, metrics))
+    add_page(app)
     return app
 
 
-def _state(app: FastAPI, service: Service, worker: Worker) -> None:
+@dataclass(frozen=True)
+class _Desk:
+    """Takes bodies in and hands replies out, whatever their shape."""
+
+    engine: Engine
+    service: Service
+    worker: Worker
+    metrics: Metrics
+
+    async def answer(
+        self, asked: Asked, http: Request, shape: Shape, prompts: Callable[[], Any]
+    ) -> Response:
+        if asked.model != self.service.name:
+            raise HTTPException(404, f"Wanted the model {self.service.name!r}. Name it.")
+        asked.check(self.service.config.limits)
+        if self.service.config.log_prompts:
+            LOG.info("asked: %s", asked.model_dump_json(exclude_unset=True))
+        requests = await asyncio.to_thread(self._requests, asked, prompts)
+        replies = Answer(
+            self.worker,
+            asked,
+            requests,
+            shape=shape,
+            hidden=self.service.config.thinking == "hidden",
+            metrics=self.metrics,
+        )
+        if asked.stream:
+            return StreamingResponse(replies.chunks(), media_type="text/event-stream")
+        return JSONResponse(await _unless_gone(replies, http))
+
+    def _requests(self, asked: Asked, prompts: Callable[[], Any]) -> list[EngineRequest]:
+        """Render and check, away from the event loop: a template may take its time."""
+        return requests_for(self.engine, asked, prompts())
+
+
+def _replies(app: FastAPI, desk: _Desk) -> None:
+    @app.post("/v1/chat/completions")
+    async def chat(asked: ChatRequest, http: Request) -> Response:
+        return await desk.answer(asked, http, ChatShape(), lambda: chat_prompts(desk.engine, asked))
+
+    @app.post("/v1/completions")
+    async def text(asked: TextRequest, http: Request) -> Response:
+        return await desk.answer(asked, http, TextShape(), lambda: text_prompts(desk.engine, asked))
+
+
+def _state(app: FastAPI, service: Service, worker: Worker, metrics: Metrics) -> None:
     @app.get("/health")
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
     @app.get("/ready")
     async def ready() -> Response:
-        status = 200 if worker.alive else 503
-        return JSONResponse({"ready": worker.alive, "waiting": worker.waiting}, status)
+        status = 200 if worker.ready else 503
+        said = {"ready": worker.ready, "running": worker.running, "waiting": worker.waiting}
+        return JSONResponse(said, status)
+
+    @app.get("/metrics")
+    async def figures() -> Response:
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4")
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
         one = {"id": service.name, "object": "model", "created": 0, "owned_by": "metacog"}
         return {"object": "list", "data": [one]}
-
-
-def _guard(app: FastAPI, service: Service) -> None:
-    wanted = [f"Bearer {key}".encode() for key in service.keys]
-
-    @app.middleware("http")
-    async def guard(http: Request, following: RequestResponseEndpoint) -> Response:
-        sent = http.headers.getlist("authorization")
-        known = len(sent) == 1 and any(
-            secrets.compare_digest(sent[0].encode(), key) for key in wanted
-        )
-        if wanted and not known and http.url.path not in OPEN_ROUTES:
-            return failure(401, "Wanted a known bearer key in `Authorization`.", "invalid_api_key")
-        length = http.headers.get("content-length", "")
-        if http.method == "POST" and not (length.isdecimal() and int(length) <= service.body_bytes):
-            message = f"Wanted a body of a stated length up to {service.body_bytes} bytes."
-            return failure(413, message, "body_too_large")
-        return await following(http)
 
 
 def _errors(app: FastAPI) -> None:
@@ -106,17 +145,22 @@ def _errors(app: FastAPI) -> None:
         return failure(400, f"{where}: {first['msg']}", "invalid_value", where or None)
 
     async def refused(_: Request, error: Exception) -> Response:
-        return failure(400, str(error), "invalid_value")
+        return failure(400, str(error), "invalid_value", _param(str(error)))
 
     async def busy(_: Request, error: Exception) -> Response:
-        return failure(429, str(error), "queue_full", headers={"Retry-After": "1"})
+        answer = failure(429, str(error), "queue_full")
+        answer.headers["Retry-After"] = "1"
+        return answer
 
     async def broken(_: Request, error: Exception) -> Response:
         return failure(503, str(error), "engine_stopped")
 
     async def http(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return failure(error.status_code, str(error.detail), "not_found")
+        status = error.status_code
+        answer = failure(status, str(error.detail), _CODES.get(status, "invalid_request"))
+        answer.headers.update(error.headers or {})
+        return answer
 
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(InputError, refused)
@@ -125,25 +169,26 @@ def _errors(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, http)
 
 
-def failure(
-    status: int,
-    message: str,
-    code: str,
-    param: str | None = None,
-    headers: dict[str, str] | None = None,
-) -> JSONResponse:
+def failure(status: int, message: str, code: str, param: str | None = None) -> JSONResponse:
     """Return an error in OpenAI's shape."""
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    error = {"message": message, "type": kind, "param": param, "code": code}
-    return JSONResponse({"error": error}, status, headers)
+    return JSONResponse(error_body(status, message, code, param), status)
 
 
-def _check_model(name: str, service: Service) -> None:
-    if name != service.name:
-        raise HTTPException(404, f"Wanted the model {service.name!r}, got {name!r}.")
+def _param(message: str) -> str | None:
+    """Return the field that a message of ours begins with."""
+    field_name, colon, _ = message.partition(":")
+    return field_name if colon and field_name.replace("_", "").isalpha() else None
 
 
-async def _unless_gone(answer: Chat, http: Request) -> dict[str, Any]:
+async def _watch(worker: Worker) -> None:
+    """End the waiting of everybody where the engine says nothing for too long."""
+    while worker.silence < GIVE_UP_SECONDS:
+        await asyncio.sleep(1.0)
+    LOG.error("the engine was silent for %.0f s; nothing is answered any more", GIVE_UP_SECONDS)
+    worker.give_up()
+
+
+async def _unless_gone(answer: Answer, http: Request) -> dict[str, Any]:
     """Return the replies, or cancel them where the client hangs up before."""
     whole = asyncio.create_task(answer.whole())
     gone = asyncio.create_task(_hung_up(http))
@@ -158,5 +203,5 @@ async def _unless_gone(answer: Chat, http: Request) -> dict[str, Any]:
 
 
 async def _hung_up(http: Request) -> None:
-    while not await http.is_disconnected():
-        await asyncio.sleep(0.02)
+    while (await http.receive())["type"] != "http.disconnect":
+        pass

@@ -7,26 +7,47 @@ from metacog.decode.settings import request_for
 from metacog.decode.terms import NO_LIMIT
 from metacog.errors import InputError
 from metacog.records import Request
-from metacog.serve.wire import ChatRequest
-from metacog.text.render import render
+from metacog.serve.wire import Asked, ChatRequest, TextRequest
+from metacog.text.render import encode_plain, render
 
 EFFORTS = {"minimal": 0.25, "low": 0.5, "medium": 1.0, "high": 2.0}
 """Factor of the predicted budget by `reasoning_effort`; `none` is a budget of 0."""
 
 
-def requests_for(engine: Engine, asked: ChatRequest) -> list[Request]:
+def chat_prompts(engine: Engine, asked: ChatRequest) -> list[tuple[int, ...]]:
+    """Return the ids of a conversation, rendered as training rendered it."""
+    messages = [message.model_dump(exclude_none=True) for message in asked.messages]
+    return [tuple(render(engine.model.base.tokenizer, messages))]
+
+
+def text_prompts(engine: Engine, asked: TextRequest) -> list[tuple[int, ...]]:
+    """Return the ids of each text with the opener of THINK behind it.
+
+    What a text holds is text, a control token's name among it.
+    """
+    base = engine.model.base
+    return [(*encode_plain(base.tokenizer, p), *base.tags.think_open) for p in asked.prompts]
+
+
+def requests_for(engine: Engine, asked: Asked, prompts: list[tuple[int, ...]]) -> list[Request]:
     """Return a request for each choice that is wanted, checked by the engine.
 
-    Choice number i draws the noise of request i: the first one that of `metacog generate`.
+    Choice number i of a prompt draws the noise of request i: the first one that of `metacog generate`.
 
     Raises:
         InputError: If it cannot be answered as asked, the budget that was named among it.
     """
-    model, budget = engine.model, asked.budget()
-    messages = [message.model_dump(exclude_none=True) for message in asked.messages]
-    prompt = tuple(render(model.base.tokenizer, messages))
+    found = []
+    for prompt in prompts:
+        request = _request(engine, asked, prompt)
+        found += [replace(request, noise_id=number) for number in range(asked.n)]
+    return found
+
+
+def _request(engine: Engine, asked: Asked, prompt: tuple[int, ...]) -> Request:
+    budget = asked.budget()
     plain = request_for(
-        model,
+        engine.model,
         prompt,
         budget=budget,
         plan=asked.plan,
@@ -41,17 +62,23 @@ def requests_for(engine: Engine, asked: ChatRequest) -> list[Request]:
     )
     _check_budget(engine, request)
     engine.check(request)
-    return [replace(request, noise_id=number) for number in range(asked.n)]
+    return request
 
 
 def _longest(engine: Engine, plain: Request, asked: int | None) -> int:
     """Return the limit of a reply: long enough for a budget that was named, if it fits at all."""
-    room = engine.model.base.context - len(plain.prompt)
+    room = engine.context - len(plain.prompt)
+    least = len(engine.model.base.tags.think_close) + 1
+    if room < least:
+        raise InputError(
+            f"Wanted a prompt of at most {engine.context - least} tokens on this server, got "
+            f"{len(plain.prompt)}. Shorten it."
+        )
     longest = max(plain.max_new_tokens, (plain.budget or 0) + _behind(engine))
     return min(longest, room, room if asked is None else asked)
 
 
-def _scale(engine: Engine, asked: ChatRequest, budget: int | None) -> float:
+def _scale(engine: Engine, asked: Asked, budget: int | None) -> float:
     if budget is not None or asked.reasoning_effort is None:
         return 1.0
     if engine.model.reader is None:

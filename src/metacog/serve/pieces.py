@@ -9,6 +9,8 @@ from metacog.records import Segment, Step
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
 """A token that stands for one byte where the vocabulary lacks a character."""
 _INCOMPLETE = "�"
+_WINDOW, _CONTEXT = 48, 8
+"""Tokens that are decoded again with each new one, and how many of them were settled before."""
 
 
 @dataclass
@@ -27,12 +29,17 @@ class Pieces:
     stopped: bool = False
     count: int = 0
     _ids: list[int] = field(default_factory=list)
+    """Those that are decoded again; what came before is in `_before`."""
+    _known: int = 0
+    """How many of them are in `_before` already: only what they are decoded with."""
+    _before: str = ""
     _sent: str = ""
 
     def push(self, token: int) -> str:
         """Take a token and return the text that is certain now."""
         self.count += 1
         self._ids.append(token)
+        self._shorten()
         whole = self._whole(self._settled()).rstrip(_INCOMPLETE)
         if not self.stopped:
             held = max((_overlap(whole, stop) for stop in self.stops), default=0)
@@ -56,11 +63,26 @@ class Pieces:
             settled -= 1
         return settled
 
+    def _decoded(self, end: int) -> str:
+        known = self.base.decode(self._ids[: self._known], with_control=not self.strip)
+        return self.base.decode(self._ids[:end], with_control=not self.strip)[len(known) :]
+
+    def _shorten(self) -> None:
+        """Keep only as many tokens as later ones need around them: decoding all again is quadratic."""
+        settled = self._settled()
+        if len(self._ids) < _WINDOW or settled < len(self._ids):
+            return
+        text = self._decoded(settled)
+        if not text.endswith(_INCOMPLETE):
+            self._before += text
+            self._ids = self._ids[-_CONTEXT:]
+            self._known = len(self._ids)
+
     def _name(self, token: int) -> str:
         return str(self.base.tokenizer.convert_ids_to_tokens(token))
 
     def _whole(self, settled: int) -> str:
-        whole = self.base.decode(self._ids[:settled], with_control=not self.strip)
+        whole = self._before + self._decoded(settled)
         found = [at for at in (whole.find(stop) for stop in self.stops) if at >= 0]
         self.stopped = bool(found)
         whole = whole[: min(found)] if found else whole
@@ -80,7 +102,10 @@ class Speech:
     stops: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        self.thinking = Pieces(self.base)
+        closer = self.base.tags.think_close
+        # The first ids of a closer of several count as THINK until it is whole: they are held back.
+        marks = (self.base.decode(closer, with_control=True),) if len(closer) > 1 else ()
+        self.thinking = Pieces(self.base, marks)
         self.answer = Pieces(self.base, self.stops, strip=True)
         self.tokens = 0
 
@@ -89,9 +114,19 @@ class Speech:
         self.tokens += 1
         if step.segment is Segment.THINK:
             return self.thinking.push(step.token), ""
-        if step.segment is Segment.ANSWER:
-            return self.thinking.end(), self.answer.push(step.token)
-        return self.thinking.end(), ""
+        if step.segment is Segment.CLOSE:
+            return self._closed(step.token), ""
+        return self.thinking.end(), self.answer.push(step.token)
+
+    def _closed(self, token: int) -> str:
+        """Complete a closer of several ids, so that it is cut off as a whole."""
+        if self.thinking.stops:
+            self.thinking.push(token)
+        return self.thinking.end()
+
+    def end(self) -> tuple[str, str]:
+        """Return what was held back of both."""
+        return self.thinking.end(), self.answer.end()
 
 
 def _overlap(text: str, stop: str) -> int:

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from metacog.records import Generation
+from metacog.records import BudgetReport, Generation, Opened, Reading, Segment
 
 Data = dict[str, Any]
 
@@ -19,27 +19,37 @@ def usage(prompt: int, replies: list[tuple[int, int]]) -> Data:
     }
 
 
-def finish_reason(reply: Generation | None) -> str:
-    """Return `length` where a limit ended a reply; a stop text leaves no reply of the engine's."""
-    return "stop" if reply is None or reply.finished else "length"
+def opened(event: Opened) -> Data:
+    """Return what the layer read, and the budget before anything of it is spent."""
+    return _read(event.plan, event.reading) | {"budget": _budget(event.budget)}
 
 
-def metacog(reply: Generation | None) -> Data | None:
-    """Return what the layer read and what became of the budget; null where nobody knows.
+def metacog(reply: Generation, tokens: int, *, hidden: bool) -> Data:
+    """Return what the layer read and what became of the budget, up to the last token that counts.
 
-    A reply that a stop text ended before the engine did has no report.
+    With hidden thinking the ids are those of the answer.
     """
-    if reply is None:
-        return None
-    budget, reading, gate = asdict(reply.budget), reply.reading, reply.gate
-    return {
-        "plan": reply.plan,
-        "plan_probabilities": None if reading is None else dict(reading.plan),
-        "budget": {key: budget[key] for key in ("requested", "predicted", "enforced", "used")}
-        | {"source": reply.budget.source.value},
+    gate = reply.gate
+    kept = [s for s in reply.steps[:tokens] if not hidden or s.segment is Segment.ANSWER]
+    ids = [step.token for step in kept]
+    return _read(reply.plan, reply.reading) | {
+        "budget": _budget(reply.budget),
         "close_reason": reply.budget.close_reason,
+        "gate_coverage": None if gate is None else gate.coverage,
+        "token_ids": ids,
+    }
+
+
+def _read(plan: str | None, reading: Reading | None) -> Data:
+    return {
+        "plan": plan,
+        "plan_probabilities": None if reading is None else dict(reading.plan),
         "confidence": None if reading is None else reading.confidence,
         "alpha": None if reading is None else list(reading.alpha),
-        "gate_coverage": None if gate is None else gate.coverage,
-        "token_ids": [step.token for step in reply.steps],
     }
+
+
+def _budget(report: BudgetReport) -> Data:
+    values = asdict(report)
+    numbers = {key: values[key] for key in ("requested", "predicted", "enforced", "used")}
+    return numbers | {"source": report.source.value}

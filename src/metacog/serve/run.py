@@ -1,19 +1,80 @@
-"""Starts the server: model, engine, routes, uvicorn."""
+"""Starts the server: model, engine, routes, uvicorn, and what is written to the log."""
+
+import logging
+import signal
+from dataclasses import replace
 
 import uvicorn
+from fastapi import FastAPI
 
+from metacog.config.serving import ServingConfig
 from metacog.decode.engine import Engine
 from metacog.decode.settings import engine_settings
 from metacog.model.bundle import MetacogModel
 from metacog.serve.app import Service, build_app
+from metacog.serve.errors import LOG
+from metacog.serve.guard import HEADER_BYTES
+
+_IDLE_SECONDS = 15
 
 
-def engine_for(model: MetacogModel, rows: int) -> Engine:
+def engine_for(model: MetacogModel, rows: int, context: int | None = None) -> Engine:
     """Return the engine that answers: the settings of `metacog generate` for `rows` rows."""
-    return Engine(model, engine_settings(model, rows=rows, telemetry=True))
+    settings = engine_settings(model, rows=rows, telemetry=True)
+    return Engine(model, replace(settings, context=context))
 
 
-def run(model: MetacogModel, service: Service, *, host: str, port: int, rows: int) -> None:
+class Redacting(logging.Filter):
+    """Takes keys out of whatever is logged, by whom ever."""
+
+    def __init__(self, config: ServingConfig) -> None:
+        super().__init__()
+        self._keys = [key.get_secret_value() for key in config.keys]
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Rewrite a record that holds a key; every record passes."""
+        said = record.getMessage()
+        for key in self._keys:
+            said = said.replace(key, "[key]")
+        record.msg, record.args = said, ()
+        return True
+
+
+def start_log(config: ServingConfig) -> None:
+    """Write one line a request to stderr: method, route, status and time, and no prompt or key."""
+    handler = logging.StreamHandler()
+    handler.addFilter(Redacting(config))
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    LOG.setLevel(logging.INFO)
+    for name in (LOG.name, "uvicorn.error"):
+        logger = logging.getLogger(name)
+        logger.propagate = False
+        logger.addHandler(handler)
+
+
+def server_of(app: FastAPI, config: ServingConfig) -> uvicorn.Server:
+    """Return the server of an application, its headers and its end bounded."""
+    settings = uvicorn.Config(
+        app,
+        host=config.host,
+        port=config.port,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        ws="none",
+        http="h11",
+        h11_max_incomplete_event_size=HEADER_BYTES,
+        timeout_keep_alive=_IDLE_SECONDS,
+        timeout_graceful_shutdown=round(config.shutdown_seconds),
+    )
+    return uvicorn.Server(settings)
+
+
+def run(model: MetacogModel, service: Service) -> None:
     """Answer until a signal stops the server."""
-    app = build_app(engine_for(model, rows), service)
-    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False)
+    config = service.config
+    start_log(config)
+    # uvicorn ends in good order on a signal and then raises it again, which would count as a failure.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    engine = engine_for(model, config.batch.rows, config.batch.context)
+    server_of(build_app(engine, service), config).run()

@@ -1,57 +1,87 @@
 """What a client may ask for, checked before anything reaches the model."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
+from metacog.config.serving import LimitsConfig
 from metacog.errors import InputError
 
-MOST_MESSAGES, MOST_CHOICES, MOST_STOPS, LONGEST_STOP = 256, 8, 4, 64
+_MOST = 2**31
 
 Effort = Literal["none", "minimal", "low", "medium", "high"]
-Tokens = Annotated[StrictInt, Field(ge=-1, le=2**31)] | Literal["auto"] | None
+Tokens = Annotated[StrictInt, Field(ge=-1, le=_MOST)] | Literal["auto"] | None
 Number = StrictInt | StrictFloat
-Stop = Annotated[StrictStr, Field(min_length=1, max_length=LONGEST_STOP)]
+Text = Annotated[StrictStr, Field(min_length=1)]
+
+BUDGETS = (
+    "thinking_token_budget",
+    "thinking_budget",
+    "thinking_budget_tokens",
+    "reasoning_budget",
+    "reasoning_budget_tokens",
+    "max_thinking_tokens",
+    "reasoning_max_tokens",
+)
+"""Names under which a budget comes; the first is the one that docs use."""
 
 
-class ChatMessage(BaseModel):
-    """One turn."""
+class Body(BaseModel):
+    """A part of a body; unknown fields are refused, so that none is ignored."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+class ChatMessage(Body):
+    """One turn."""
 
     role: StrictStr
     content: StrictStr
     name: StrictStr | None = None
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(Body):
     """How a reply is streamed."""
 
     include_usage: StrictBool = False
 
 
-class ChatRequest(BaseModel):
-    """A body of `/v1/chat/completions`; unknown fields are refused, so that none is ignored."""
+class Thinking(Body):
+    """A budget as Anthropic's clients write it."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    type: Literal["enabled", "disabled", "adaptive"] = "enabled"
+    budget_tokens: Tokens = None
+
+
+class TemplateOptions(Body):
+    """The one switch of chat templates that means something here."""
+
+    enable_thinking: StrictBool = True
+
+
+class Asked(Body):
+    """What both kinds of completion may ask for."""
 
     model: StrictStr
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MOST_MESSAGES)]
     stream: StrictBool = False
     stream_options: StreamOptions | None = None
-    n: Annotated[StrictInt, Field(ge=1, le=MOST_CHOICES)] = 1
+    n: Annotated[StrictInt, Field(ge=1)] = 1
     seed: Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)] = 0
     temperature: Annotated[Number, Field(ge=0, le=100, allow_inf_nan=False)] | None = None
     top_p: Annotated[Number, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
-    stop: Stop | Annotated[list[Stop], Field(max_length=MOST_STOPS)] | None = None
-    max_tokens: Annotated[StrictInt, Field(ge=1, le=2**31)] | None = None
-    max_completion_tokens: Annotated[StrictInt, Field(ge=1, le=2**31)] | None = None
+    stop: Text | list[Text] | None = None
+    max_tokens: Annotated[StrictInt, Field(ge=1, le=_MOST)] | None = None
     user: StrictStr | None = None
     reasoning_effort: Effort | None = None
     thinking_token_budget: Tokens = None
     thinking_budget: Tokens = None
     thinking_budget_tokens: Tokens = None
     reasoning_budget: Tokens = None
+    reasoning_budget_tokens: Tokens = None
+    max_thinking_tokens: Tokens = None
+    reasoning_max_tokens: Tokens = None
+    thinking: Thinking | None = None
+    include_reasoning: StrictBool = True
     plan: StrictStr | None = None
     metacog: StrictBool = False
 
@@ -63,8 +93,18 @@ class ChatRequest(BaseModel):
     @property
     def longest(self) -> int | None:
         """Return the most tokens of a reply, or None where the model's own limit holds."""
-        named = [n for n in (self.max_completion_tokens, self.max_tokens) if n is not None]
-        return min(named, default=None)
+        return self.max_tokens
+
+    @property
+    def wants_usage(self) -> bool:
+        """Return whether a stream ends with its usage."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    @property
+    def closed(self) -> bool:
+        """Return whether thinking was switched off without naming a budget."""
+        off = self.thinking is not None and self.thinking.type == "disabled"
+        return off or self.reasoning_effort == "none"
 
     def budget(self) -> int | None:
         """Return the budget that was named under whichever name, or None for `auto`.
@@ -72,21 +112,82 @@ class ChatRequest(BaseModel):
         Raises:
             InputError: If two names say different things.
         """
-        names = ("thinking_token_budget", "thinking_budget", "thinking_budget_tokens")
-        said = {name: value for name, value in self._budgets() if value is not None}
+        said: dict[str, Any] = {name: self.__dict__[name] for name in BUDGETS}
+        said["thinking.budget_tokens"] = (
+            None if self.thinking is None else self.thinking.budget_tokens
+        )
+        said = {name: value for name, value in said.items() if value is not None}
         if len(set(said.values())) > 1:
             raise InputError(
-                f"Wanted one thinking budget, got {said}. Name it as {names[0]} alone."
+                f"Wanted one thinking budget, got {said}. Name it as {BUDGETS[0]} alone."
             )
         value = next(iter(said.values()), "auto")
         if value == "auto":
-            return 0 if self.reasoning_effort == "none" and not said else None
+            return 0 if self.closed and not said else None
         return int(value)
 
-    def _budgets(self) -> list[tuple[str, int | str | None]]:
-        return [
-            ("thinking_token_budget", self.thinking_token_budget),
-            ("thinking_budget", self.thinking_budget),
-            ("thinking_budget_tokens", self.thinking_budget_tokens),
-            ("reasoning_budget", self.reasoning_budget),
-        ]
+    def check(self, limits: LimitsConfig) -> None:
+        """Refuse what is more than this server gives.
+
+        Raises:
+            InputError: If a number or a text is beyond its limit.
+        """
+        budget = self.budget()
+        stops = self.stops
+        for name, found, most in (
+            ("n", self.n, limits.choices),
+            ("stop", len(stops), limits.stops),
+            ("letters of a stop", max(map(len, stops), default=0), limits.stop_letters),
+            ("max_tokens", self.longest or 0, limits.tokens),
+            ("thinking_token_budget", budget or 0, limits.tokens),
+        ):
+            if found > most:
+                raise InputError(f"{name}: wanted at most {most}, got {found}. Ask for less.")
+
+
+class ChatRequest(Asked):
+    """A body of `/v1/chat/completions`."""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    max_completion_tokens: Annotated[StrictInt, Field(ge=1, le=_MOST)] | None = None
+    chat_template_kwargs: TemplateOptions | None = None
+
+    @property
+    def longest(self) -> int | None:
+        """Return the smaller of the two limits that may be named."""
+        named = [n for n in (self.max_completion_tokens, self.max_tokens) if n is not None]
+        return min(named, default=None)
+
+    @property
+    def closed(self) -> bool:
+        """Return whether thinking was switched off, by the template's switch among others."""
+        options = self.chat_template_kwargs
+        return super().closed or (options is not None and not options.enable_thinking)
+
+    def check(self, limits: LimitsConfig) -> None:
+        """Refuse more messages, too, than this server reads."""
+        super().check(limits)
+        if len(self.messages) > limits.messages:
+            raise InputError(
+                f"messages: wanted at most {limits.messages}, got {len(self.messages)}. Leave some out."
+            )
+
+
+class TextRequest(Asked):
+    """A body of `/v1/completions`: texts that are read as they stand, without a chat template."""
+
+    prompt: Text | Annotated[list[Text], Field(min_length=1)]
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """Return the texts to go on from."""
+        return (self.prompt,) if isinstance(self.prompt, str) else tuple(self.prompt)
+
+    def check(self, limits: LimitsConfig) -> None:
+        """Refuse more replies over all prompts than this server writes."""
+        super().check(limits)
+        wanted = len(self.prompts) * self.n
+        if wanted > limits.choices:
+            raise InputError(
+                f"prompt: wanted at most {limits.choices} replies in all, got {wanted}. Ask for less."
+            )

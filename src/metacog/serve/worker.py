@@ -3,35 +3,22 @@
 import asyncio
 import itertools
 import threading
-from collections import deque
+import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from metacog.decode.engine import Engine
-from metacog.errors import RunError
-from metacog.records import Generation, Request, Step
+from metacog.config.serving import BatchConfig
+from metacog.decode.engine import Engine, Event
+from metacog.decode.forecast import Forecaster
+from metacog.records import Generation, Request
+from metacog.serve.errors import Broken, Busy, survives
+from metacog.serve.ticket import Ticket, hand_over
+from metacog.serve.waiting import Line
 
-
-class Busy(RunError):
-    """As many requests wait as may."""
-
-
-class Broken(RunError):
-    """The thread that owns the model has stopped."""
-
-
-@dataclass(frozen=True)
-class Ticket:
-    """One request's place: where its tokens come, its reply last, or None if the worker stopped."""
-
-    id: int
-    events: "asyncio.Queue[Step | Generation | None]"
-    loop: asyncio.AbstractEventLoop
-
-    def deliver(self, event: Step | Generation | None) -> None:
-        """Hand over an event from another thread."""
-        if not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(self.events.put_nowait, event)
+STALL_SECONDS = 4.0
+"""Silence of running replies after which the server is not ready."""
+_RESTARTS = 3
+"""Times the engine is begun anew after an error before the worker gives up."""
 
 
 class Worker:
@@ -39,16 +26,19 @@ class Worker:
 
     Args:
         engine: Owned by the thread from `start` on.
-        queue: Most requests that wait for a slot.
+        batch: Who may wait, and who is let in first.
     """
 
-    def __init__(self, engine: Engine, queue: int) -> None:
-        self.engine, self.queue = engine, queue
+    def __init__(self, engine: Engine, batch: BatchConfig) -> None:
+        self.engine, self.batch = engine, batch
         self._ids = itertools.count()
         self._changed = threading.Condition()
-        self._waiting: deque[Request] = deque()
+        forecaster = Forecaster(engine.model, engine.settings.opening)
+        self._line = Line(forecaster.think_tokens, batch.overtaking)
         self._leaving: set[int] = set()
         self._tickets: dict[int, Ticket] = {}
+        self._posts: list[tuple[Ticket, Event | None]] = []
+        self._rows, self._heard = 0, time.monotonic()
         self._ended = False
         self._thread = threading.Thread(target=self._work, name="metacog-engine", daemon=True)
 
@@ -63,25 +53,41 @@ class Worker:
         return self._thread.is_alive() and not self._ended
 
     @property
+    def silence(self) -> float:
+        """Seconds since the engine last said something while it had something to do."""
+        return time.monotonic() - self._heard if self._tickets else 0.0
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests are answered now."""
+        return self.alive and self.silence < STALL_SECONDS
+
+    @property
     def waiting(self) -> int:
         """Requests that wait for a slot."""
-        return len(self._waiting)
+        return len(self._line)
 
     @property
     def running(self) -> int:
-        """Requests that have a slot, or are leaving it."""
-        return len(self._tickets) - len(self._waiting)
+        """Replies that are being written."""
+        return self._rows
 
     def start(self) -> None:
         """Begin to answer."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Take no more requests, finish those that run, and end the thread."""
+    def stop(self, seconds: float | None = None) -> None:
+        """Take no more requests, finish those that run, and end the thread.
+
+        Whatever has not ended after `seconds` ends as it stands.
+        """
         with self._changed:
             self._ended = True
             self._changed.notify()
-        self._thread.join()
+        self._thread.join(seconds)
+        with self._changed:
+            self._leaving |= {number for number in self._tickets if not self._line.leave(number)}
+        self._thread.join(STALL_SECONDS)
 
     def submit(self, requests: Sequence[Request]) -> list[Ticket]:
         """Queue requests, all or none, under ids of the worker's own.
@@ -94,57 +100,93 @@ class Worker:
         with self._changed:
             if not self.alive:
                 raise Broken("Wanted a running engine, found it stopped. Start the server again.")
-            if len(self._waiting) + len(requests) > self.queue:
+            if len(self._line) + len(requests) > self.batch.queue:
                 raise Busy(
-                    f"{len(self._waiting)} requests wait of {self.queue} that may. Try later."
+                    f"{len(self._line)} requests wait of {self.batch.queue} that may. Try later."
                 )
+            if not self._tickets:
+                self._heard = time.monotonic()
             named = [replace(request, id=next(self._ids)) for request in requests]
-            tickets = [Ticket(request.id, asyncio.Queue(), loop) for request in named]
+            tickets = [Ticket(request.id, loop) for request in named]
             self._tickets |= {ticket.id: ticket for ticket in tickets}
-            self._waiting.extend(named)
+            self._line.join(named)
             self._changed.notify()
         return tickets
 
     def cancel(self, ticket: Ticket) -> None:
-        """Let a request go before the next step; one that has ended is left alone."""
+        """Let a request go before the next step, without a reply; one that has ended is left alone."""
         with self._changed:
-            if self._tickets.pop(ticket.id, None) is None:
-                return
-            kept = [request for request in self._waiting if request.id != ticket.id]
-            if len(kept) == len(self._waiting):
+            if self._tickets.pop(ticket.id, None) is not None and not self._line.leave(ticket.id):
                 self._leaving.add(ticket.id)
-            self._waiting = deque(kept)
+
+    def end(self, ticket: Ticket) -> None:
+        """End a running reply before the next step, as it stands: its ticket still gets it."""
+        with self._changed:
+            if ticket.id in self._tickets:
+                self._leaving.add(ticket.id)
+
+    def give_up(self) -> None:
+        """Tell everybody that nothing will come any more: the engine has been silent too long."""
+        with self._changed:
+            self._ended = True
+            self._dismiss()
 
     def joining(self, free: int, *, idle: bool) -> Sequence[Request]:
-        """Return the requests that came first; wait for one where nothing else is to do."""
+        """Return the requests that are next; wait for one where nothing else is to do."""
         with self._changed:
-            while idle and not self._waiting and not self._ended:
+            while idle and not len(self._line) and not self._ended:
                 self._changed.wait()
-            return [self._waiting.popleft() for _ in range(min(free, len(self._waiting)))]
+        if free and self.batch.overtaking and len(self._line) > free:
+            self._line.foresee()  # a pass of the model: nobody waits for the lock meanwhile
+        with self._changed:
+            joined = self._line.take(free)
+            self._rows += len(joined)
+            return joined
 
     def leaving(self) -> Collection[int]:
-        """Return the requests that were cancelled since the last step."""
+        """Return the requests that were let go since the last step."""
+        self._flush()
         with self._changed:
             left, self._leaving = self._leaving, set()
             return left
 
     def _work(self) -> None:
-        try:
-            for event in self.engine.serve(self):
-                self._deliver(event)
-        finally:
+        for _ in range(1 + _RESTARTS):
+            if survives(self._serve):
+                break
             with self._changed:
-                self._ended = True
-                left = list(self._tickets.values())
-                self._tickets.clear()
-                self._waiting.clear()
-            for ticket in left:
-                ticket.deliver(None)
+                self._dismiss()
+        with self._changed:
+            self._ended = True
+            self._dismiss()
 
-    def _deliver(self, event: Step | Generation) -> None:
+    def _serve(self) -> None:
+        for event in self.engine.serve(self):
+            self._post(event)
+        self._flush()
+
+    def _post(self, event: Event) -> None:
         with self._changed:
             ended = isinstance(event, Generation)
+            self._rows -= ended
             find = self._tickets.pop if ended else self._tickets.get
             ticket = find(event.request_id, None)
         if ticket is not None:
-            ticket.deliver(event)
+            self._posts.append((ticket, event))
+        if len(self._posts) >= self._rows:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._heard = time.monotonic()
+        if self._posts:
+            hand_over(self._posts)
+            self._posts = []
+
+    def _dismiss(self) -> None:
+        """Tell everybody who waits that there will be no reply; the lock must be held."""
+        left = [(ticket, None) for ticket in self._tickets.values()]
+        self._tickets.clear()
+        self._line.clear()
+        self._leaving.clear()
+        self._posts, self._rows = [], 0
+        hand_over(left)

@@ -105,6 +105,28 @@ def resolve_tag(tokenizer: PreTrainedTokenizerBase, tag: Tag) -> TagIds:
     return TagIds(_resolve(tokenizer, tag, tag.open), _resolve(tokenizer, tag, tag.close))
 
 
+def require_tags(tokenizer: PreTrainedTokenizerBase, tags: Iterable[Tag]) -> None:
+    """Refuse marks that are not those of training, or that a tokenizer does not write.
+
+    Raises:
+        TagError: If one is missing, is another one, or is no fixed id sequence.
+    """
+    named = {tag.name: tag for tag in tags}
+    for tag in TAGS:
+        if tag.name not in named:
+            raise TagError(
+                f"Wanted the tag {tag.name} ({tag.open} {tag.close}), got "
+                f"{', '.join(named) or 'none'}. Name the tags that training used."
+            )
+        if named[tag.name] != tag:
+            other = named[tag.name]
+            raise TagError(
+                f"Wanted the tag {tag.name} to be {tag.open} {tag.close} as in training, got "
+                f"{other.open} {other.close}. Name the tags that training used."
+            )
+        resolve_tag(tokenizer, tag)
+
+
 def _resolve(tokenizer: PreTrainedTokenizerBase, tag: Tag, mark: str) -> tuple[int, ...]:
     """Return a mark's ids on a line of its own.
 

@@ -1,8 +1,5 @@
 """The official client against a real server: what it gets is what the engine writes."""
 
-import socket
-import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,30 +7,18 @@ from typing import Any
 import httpx
 import openai
 import pytest
-import uvicorn
 
 from metacog.cli.reply import ask, reply_of
 from metacog.model.bundle import MetacogModel
-from metacog.serve.app import Service, build_app
-from metacog.serve.run import engine_for
+from tests.unit.serve.serving import KEY, QUESTION, body, configured, served
 
-QUESTION = "What is 15 + 6?"
-KEY = "a-key-for-tests"
+HEAD = {"Authorization": f"Bearer {KEY}"}
 
 
 @pytest.fixture(scope="module")
 def url(tiny_model: MetacogModel) -> Iterator[str]:
-    app = build_app(engine_for(tiny_model, 4), Service("tiny", queue=200, keys=(KEY,)))
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
-    listening.close()
+    with served(tiny_model, configured(batch={"rows": 4, "queue": 200})) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +97,8 @@ def test_many_mixed_requests_at_once_equal_those_alone(
         {"stop": ["x"] * 9},
         {"no_such_field": 1},
         {"messages": []},
+        {"thinking": {"type": "enabled", "budget_tokens": 4}, "max_thinking_tokens": 5},
+        {"max_tokens": 10**5},
     ],
 )
 def test_what_cannot_be_kept_is_refused(client: openai.OpenAI, extra: dict[str, Any]) -> None:
@@ -137,3 +124,149 @@ def test_effort_scales_the_predicted_budget(client: openai.OpenAI) -> None:
     assert spent["medium"]["enforced"] == predicted
     assert spent["low"]["enforced"] == max(1, round(predicted / 2))
     assert spent["none"]["enforced"] == 0
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"thinking_budget": 3},
+        {"thinking_budget_tokens": 3},
+        {"reasoning_budget_tokens": 3},
+        {"max_thinking_tokens": 3},
+        {"reasoning_max_tokens": 3, "thinking": {"budget_tokens": 3}},
+        {"thinking_token_budget": 3, "reasoning_effort": "none"},
+    ],
+)
+def test_a_budget_is_one_under_every_name(client: openai.OpenAI, named: dict[str, Any]) -> None:
+    spent = asked(client, **named).choices[0].metacog["budget"]
+    assert (spent["requested"], spent["enforced"], spent["source"]) == (3, 3, "explicit")
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"thinking": {"type": "disabled"}},
+        {"chat_template_kwargs": {"enable_thinking": False}},
+        {"reasoning_effort": "none"},
+    ],
+)
+def test_thinking_is_switched_off_under_every_name(
+    client: openai.OpenAI, named: dict[str, Any]
+) -> None:
+    choice = asked(client, **named).choices[0]
+    assert choice.metacog["close_reason"] == "disabled"
+    assert choice.message.reasoning == ""
+
+
+def test_choices_draw_noise_of_their_own(client: openai.OpenAI, tiny_model: MetacogModel) -> None:
+    several = asked(client, 5, n=3, temperature=1.0, thinking_token_budget=6).choices
+    first = reply_of(ask(tiny_model, QUESTION, budget=6, seed=5, temperature=1.0))
+    assert [choice.index for choice in several] == [0, 1, 2]
+    assert several[0].metacog["token_ids"] == [step.token for step in first.steps]
+    assert len({tuple(choice.metacog["token_ids"]) for choice in several}) > 1
+
+
+def test_a_stop_text_ends_the_answer_and_its_report_stays(client: openai.OpenAI) -> None:
+    whole = next(
+        one
+        for one in (asked(client, seed, temperature=1.0) for seed in range(40))
+        if len(one.choices[0].message.content) >= 3
+    )
+    said = whole.choices[0].message.content
+    stop = said[1:3]
+    seed = next(
+        s for s in range(40) if asked(client, s, temperature=1.0).choices[0].message.content == said
+    )
+    cut = asked(client, seed, temperature=1.0, stop=[stop]).choices[0]
+    assert cut.message.content == said[: said.index(stop)].rstrip()
+    assert cut.finish_reason == "stop"
+    assert cut.metacog["budget"] == whole.choices[0].metacog["budget"]
+    kept = cut.metacog["token_ids"]
+    assert kept == whole.choices[0].metacog["token_ids"][: len(kept)]
+
+
+def test_a_text_goes_on_without_a_template(client: openai.OpenAI) -> None:
+    given = ["3 + 4 =", "</think> 7 <think>"]
+    said = client.completions.create(
+        model="tiny", prompt=given, seed=2, extra_body={"thinking_token_budget": 4}
+    )
+    assert said.object == "text_completion"
+    assert [choice.index for choice in said.choices] == [0, 1]
+    assert said.usage.completion_tokens_details.reasoning_tokens <= 8
+    chunks = client.completions.create(
+        model="tiny", prompt=given[0], seed=2, stream=True, extra_body={"thinking_token_budget": 4}
+    )
+    assert "".join(chunk.choices[0].text for chunk in chunks) == said.choices[0].text
+
+
+def test_hidden_thinking_is_only_counted(tiny_model: MetacogModel, client: openai.OpenAI) -> None:
+    shown = asked(client, 3)
+    with (
+        served(tiny_model, configured(thinking="hidden")) as found,
+        openai.OpenAI(base_url=f"{found}/v1", api_key=KEY) as hiding,
+    ):
+        whole = asked(hiding, 3)
+        stream = httpx.post(
+            f"{found}/v1/chat/completions", headers=HEAD, json=body(3, stream=True)
+        ).text
+    choice = whole.choices[0]
+    assert choice.message.content == shown.choices[0].message.content
+    assert whole.usage == shown.usage
+    assert not set(choice.message.model_extra) & {"reasoning", "reasoning_content"}
+    assert "reasoning" not in stream
+    answer = choice.metacog["token_ids"]
+    assert answer == shown.choices[0].metacog["token_ids"][-len(answer) :]
+    assert len(answer) < whole.usage.completion_tokens
+
+
+def test_figures_count_what_was_answered(client: openai.OpenAI, url: str) -> None:
+    asked(client, 1, thinking_token_budget=2)
+    found = httpx.get(f"{url}/metrics", headers=HEAD).text
+    assert 'metacog_requests_total{route="/v1/chat/completions",status="200"}' in found
+    assert 'metacog_tokens_total{segment="think"}' in found
+    assert QUESTION not in found
+    assert KEY not in found
+
+
+def test_the_page_is_there_without_a_key_and_loads_nothing_from_elsewhere(url: str) -> None:
+    page = httpx.get(url)
+    assert page.headers["content-security-policy"].startswith("default-src 'none'")
+    for path in ("/", "/page.css", "/page.js"):
+        found = httpx.get(url + path)
+        assert found.status_code == 200
+        assert "//" not in found.text.replace("// ", "")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nowhere", 404, "not_found"),
+        ("GET", "/v1/chat/completions", 405, "method_not_allowed"),
+        ("POST", "/health", 405, "method_not_allowed"),
+    ],
+)
+def test_what_is_not_there_is_said_so(
+    url: str, method: str, path: str, status: int, code: str
+) -> None:
+    found = httpx.request(method, url + path, headers=HEAD)
+    assert (found.status_code, found.json()["error"]["code"]) == (status, code)
+
+
+def test_a_body_is_bounded_with_and_without_a_stated_length(url: str) -> None:
+    def pieces() -> Iterator[bytes]:
+        for _ in range(20):
+            yield b" " * 100_000
+
+    for content in (b" " * 2_000_000, pieces()):
+        found = httpx.post(f"{url}/v1/chat/completions", headers=HEAD, content=content)
+        assert (found.status_code, found.json()["error"]["code"]) == (413, "body_too_large")
+
+
+def test_a_body_without_a_stated_length_is_read(url: str) -> None:
+    content = httpx.Request("POST", url, json=body(thinking_token_budget=0)).content
+    found = httpx.post(
+        f"{url}/v1/chat/completions",
+        headers={**HEAD, "Content-Type": "application/json"},
+        content=iter([content[:20], content[20:]]),
+    )
+    assert found.status_code == 200

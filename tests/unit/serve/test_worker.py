@@ -8,13 +8,16 @@ from dataclasses import replace
 
 import pytest
 
-from metacog.decode.engine import Arrivals, Engine
+from metacog.config.serving import BatchConfig
+from metacog.decode.engine import Arrivals, Engine, Event
 from metacog.decode.settings import request_for
 from metacog.decode.terms import NO_LIMIT
 from metacog.model.bundle import MetacogModel
-from metacog.records import Generation, Request, Step
+from metacog.records import Generation, Opened, Request, Step
+from metacog.serve.errors import Broken, Busy
 from metacog.serve.run import engine_for
-from metacog.serve.worker import Broken, Busy, Ticket, Worker
+from metacog.serve.ticket import Ticket
+from metacog.serve.worker import Worker
 from metacog.text.render import render
 
 SECONDS = 60
@@ -31,7 +34,7 @@ def request(model: MetacogModel, *, seed: int = 0) -> Request:
 
 @contextlib.asynccontextmanager
 async def working(engine: Engine, *, queue: int) -> AsyncIterator[Worker]:
-    worker = Worker(engine, queue)
+    worker = Worker(engine, BatchConfig(queue=queue))
     worker.start()
     try:
         yield worker
@@ -39,8 +42,10 @@ async def working(engine: Engine, *, queue: int) -> AsyncIterator[Worker]:
         await asyncio.to_thread(worker.stop)
 
 
-async def next_of(ticket: Ticket) -> Step | Generation | None:
-    return await asyncio.wait_for(ticket.events.get(), SECONDS)
+async def next_of(ticket: Ticket) -> Event | None:
+    """Return the next token, or what came in place of one."""
+    event = await asyncio.wait_for(ticket.events.get(), SECONDS)
+    return await next_of(ticket) if isinstance(event, Opened) else event
 
 
 async def reply_of(ticket: Ticket) -> Generation:
@@ -56,7 +61,7 @@ class Paced(Engine):
         super().__init__(model, engine_for(model, rows).settings)
         self.let, self.written = threading.Semaphore(0), list[int]()
 
-    def serve(self, arrivals: Arrivals) -> Iterator[Step | Generation]:
+    def serve(self, arrivals: Arrivals) -> Iterator[Event]:
         for event in super().serve(arrivals):
             if isinstance(event, Step):
                 assert self.let.acquire(timeout=SECONDS)

@@ -1,0 +1,81 @@
+"""S3: a number, a list or a text beyond its limit is refused before anything reaches the model."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from metacog.model.bundle import MetacogModel
+from tests.unit.serve.serving import KEY, body, configured, served
+
+HEAD = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+PATH = "/v1/chat/completions"
+TURN = {"role": "user", "content": "?"}
+
+
+@pytest.fixture(scope="module")
+def client(tiny_model: MetacogModel) -> Iterator[httpx.Client]:
+    with (
+        served(tiny_model, configured(limits={"messages": 3, "tokens": 100})) as url,
+        httpx.Client(base_url=url, headers=HEAD, timeout=60) as found,
+    ):
+        yield found
+
+
+@pytest.mark.parametrize("value", [-1, 0, 101, 2**70, 1.5, True, "2", float("nan"), 1e308])
+@pytest.mark.parametrize("name", ["n", "max_tokens", "max_completion_tokens"])
+def test_a_count(client: httpx.Client, name: str, value: Any) -> None:
+    refused(client, {name: value})
+
+
+@pytest.mark.parametrize("value", [-2, 101, 2**70, 1.0, True, "3", "none", float("inf"), [3]])
+@pytest.mark.parametrize("name", ["thinking_token_budget", "max_thinking_tokens"])
+def test_a_budget(client: httpx.Client, name: str, value: Any) -> None:
+    refused(client, {name: value})
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"temperature": -1},
+        {"temperature": 1e308},
+        {"temperature": float("nan")},
+        {"temperature": True},
+        {"top_p": 0},
+        {"top_p": 1.1},
+        {"seed": 2**64},
+        {"stop": ["a"] * 5},
+        {"stop": "a" * 65},
+        {"stop": ""},
+        {"logit_bias": {"1": 100}},
+        {"messages": [TURN] * 4},
+        {"messages": [{**TURN, "role": "root"}]},
+        {"messages": [{**TURN, "content": [["?"]]}]},
+        {"messages": [{**TURN, "content": "? " * 20_000}]},
+        {"plan": "no-such-plan"},
+        {"stream_options": {"include_usage": True, "more": 1}},
+    ],
+)
+def test_a_field(client: httpx.Client, more: dict[str, Any]) -> None:
+    refused(client, more)
+
+
+def test_depth_and_headers(client: httpx.Client) -> None:
+    deep = b"[" * 100_000 + b"]" * 100_000
+    assert client.post(PATH, content=deep).status_code == 400
+    assert client.get("/health", headers={"X-Long": "a" * 200_000}).status_code in {400, 431}
+
+
+def refused(client: httpx.Client, more: dict[str, Any]) -> None:
+    before = spent(client)
+    found = client.post(PATH, content=json.dumps(body(**more)))
+    assert found.status_code == 400, found.text
+    assert found.json()["error"]["code"] == "invalid_value"
+    assert spent(client) == before
+
+
+def spent(client: httpx.Client) -> list[str]:
+    lines = client.get("/metrics").text.splitlines()
+    return [line for line in lines if line.startswith(("metacog_tokens_total", "metacog_running"))]

@@ -1,0 +1,69 @@
+"""S7: ten times what fits is refused at the bound, and the server is itself again at once after."""
+
+import asyncio
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from metacog.model.bundle import MetacogModel
+from tests.unit.serve.serving import KEY, body, configured, served
+
+HEAD = {"Authorization": f"Bearer {KEY}"}
+PATH = "/v1/chat/completions"
+ROWS, QUEUE = 4, 8
+
+
+@pytest.fixture(scope="module")
+def url(tiny_model: MetacogModel) -> Iterator[str]:
+    config = configured(batch={"rows": ROWS, "queue": QUEUE}, limits={"body_seconds": 0.5})
+    with served(tiny_model, config) as found:
+        yield found
+
+
+async def asked(client: httpx.AsyncClient, seed: int) -> httpx.Response:
+    return await client.post(PATH, json=body(seed, thinking_token_budget=-1, temperature=1.0))
+
+
+async def flood(url: str) -> list[httpx.Response]:
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(base_url=url, headers=HEAD, timeout=120, limits=limits) as client:
+        return await asyncio.gather(*(asked(client, seed) for seed in range(10 * (ROWS + QUEUE))))
+
+
+def test_what_does_not_fit_is_told_to_come_back(url: str) -> None:
+    replies = asyncio.run(flood(url))
+    counts = Counter(reply.status_code for reply in replies)
+    assert counts.keys() <= {200, 429}
+    assert counts[200] >= ROWS
+    assert counts[429] >= 1
+    refused = [reply for reply in replies if reply.status_code == 429]
+    assert all(reply.headers["retry-after"] == "1" for reply in refused)
+    assert all(reply.json()["error"]["code"] == "queue_full" for reply in refused)
+    after = httpx.post(url + PATH, headers=HEAD, json=body(1, thinking_token_budget=0), timeout=60)
+    assert after.status_code == 200
+    assert httpx.get(f"{url}/ready").json()["waiting"] == 0
+
+
+def test_a_body_that_drips_is_refused(url: str) -> None:
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as link:
+        head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+        link.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
+        assert link.recv(100).startswith(b"HTTP/1.1 408")
+
+
+def test_a_reader_that_does_not_read_holds_nobody_up(url: str) -> None:
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as link:
+        request: Any = httpx.Request("POST", url + PATH, json=body(2, stream=True))
+        head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(request.content)}\r\n\r\n"
+        link.sendall(head.encode() + request.content)
+        time.sleep(0.1)
+        other = httpx.post(url + PATH, headers=HEAD, json=body(3), timeout=60)
+        assert other.status_code == 200
