@@ -142,7 +142,8 @@ def test_the_past_is_what_was_known_then(write_run: WriteRun, some_events: list[
 
 def test_the_newest_grid_of_each_name_is_known() -> None:
     state = RunState()
-    grids = {"metacog/gate/map": [[0.0, None], [1.0]], "metacog/alpha": [[0.5]]}
+    grids = {"gate": [[0.0, None], [1.0]], "alpha": [[0.5]]}
     state.take(event(3, "heatmap", name=name, rows=["a"], values=v) for name, v in grids.items())
     assert state.heatmaps == {name: (3, values) for name, values in grids.items()}
+    assert state.courses["gate"].rows == [(3, (0.5, None))]
     assert "step 3" in str(feedback_panel(state, 40, 10))

@@ -21,6 +21,7 @@ from metacog.cli import (
     doctor,
     evaluate,
     generate,
+    inspect,
     observe,
     report,
     serve,
@@ -78,6 +79,7 @@ app.command(name="calibrate")(calibrate.calibrate)
 app.command(name="report")(report.report)
 app.command(name="generate")(generate.generate)
 app.command(name="observe")(observe.observe)
+app.command(name="inspect")(inspect.inspect)
 app.command(name="serve")(serve.serve)
 app.command(name="chat")(chat.chat)
 app.add_typer(config.app, name="config")

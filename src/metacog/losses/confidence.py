@@ -8,6 +8,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from metacog.losses.report import LossReport, labelled, over_known, taught, with_experts
 
 _BINS = 10
+RELIABILITY = "reliability/"
+"""Begins the name of every figure of the reliability diagram."""
 
 
 def confidence_loss(
@@ -61,6 +63,30 @@ def confidence_figures(
         order = (p.unsqueeze(1) > p).double() + 0.5 * (p.unsqueeze(1) == p).double()
         weighed = positive @ order @ negative / (positive.sum() * negative.sum())
         found["metacog/confidence/auroc"] = float(weighed)
+    return found
+
+
+def reliability_figures(
+    chances: Float[Tensor, " rows"], right: Float[Tensor, " rows"]
+) -> dict[str, float]:
+    """Return the reliability diagram, for each of ten bins of equal width that holds a row.
+
+        reliability/share/b = rows of bin b / all rows
+        reliability/said/b  = mean p over bin b
+        reliability/right/b = mean y over bin b
+
+    Args:
+        chances: p, from 0 to 1.
+        right: y: 0, 1 or a share.
+    """
+    p, y = chances.detach().double(), right.double()
+    bins = (p * _BINS).long().clamp(max=_BINS - 1)
+    found = {}
+    for number in bins.unique().tolist():
+        mine = bins == number
+        found[f"{RELIABILITY}share/{number}"] = float(mine.double().mean())
+        found[f"{RELIABILITY}said/{number}"] = float(p[mine].mean())
+        found[f"{RELIABILITY}right/{number}"] = float(y[mine].mean())
     return found
 
 

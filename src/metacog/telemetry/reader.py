@@ -2,19 +2,39 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from metacog.errors import InputError
 from metacog.telemetry.events import Event, decode
 
 
-class EventTail:
-    """Returns the events that were added since the last look."""
+@dataclass(frozen=True)
+class Place:
+    """The end of a line of an event log."""
 
-    def __init__(self, path: Path) -> None:
+    offset: int = 0
+    """In bytes."""
+    num_lines: int = 0
+
+
+class EventTail:
+    """Returns the events that were added since the last look.
+
+    Args:
+        path: The event log.
+        start: Where to begin, as `place` of another tail was.
+    """
+
+    def __init__(self, path: Path, start: Place | None = None) -> None:
         self.path = path
-        self._offset = 0
-        self._num_lines = 0
+        start = start or Place()
+        self._offset, self._num_lines = start.offset, start.num_lines
+
+    @property
+    def place(self) -> Place:
+        """Up to where it was read."""
+        return Place(self._offset, self._num_lines)
 
     def read(self, *, most_bytes: int | None = None) -> list[Event]:
         """Return the new events; none if the file is not there yet.

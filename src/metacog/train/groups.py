@@ -16,7 +16,7 @@ from metacog.decode.engine import Engine
 from metacog.decode.prefixes import prefix_values
 from metacog.decode.settings import engine_settings, request_for
 from metacog.decode.terms import NO_LIMIT
-from metacog.losses.confidence import confidence_figures
+from metacog.losses.confidence import confidence_figures, reliability_figures
 from metacog.model.bundle import MetacogModel
 from metacog.records import BudgetSource, CloseReason, Generation, Request
 from metacog.rewards.advantage import GroupReply, group_advantages
@@ -145,7 +145,11 @@ def validated(
             found[f"{name}_spend"] = sum(r.generation.spend for r in mine) / len(mine)
     read = [(r.generation.reading.confidence, r.correct) for r in rollouts if r.generation.reading]
     chances, right = (torch.tensor([float(row[side]) for row in read]) for side in (0, 1))
-    return {**found, **confidence_figures(chances, right)}
+    return {
+        **found,
+        **confidence_figures(chances, right),
+        **reliability_figures(chances, right),
+    }
 
 
 def roll_out_groups(

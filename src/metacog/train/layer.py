@@ -14,7 +14,7 @@ from torch import nn
 
 from metacog.config.run import RunConfig
 from metacog.losses.combine import LossName, combine, loss_values
-from metacog.losses.confidence import confidence_figures
+from metacog.losses.confidence import confidence_figures, reliability_figures
 from metacog.model.bundle import MetacogModel
 from metacog.model.learner import Learner
 from metacog.model.metacog import MetacogLayer
@@ -172,7 +172,12 @@ class LayerTraining:
         self._best.offer(values["train/loss"])
         named = {f"eval/validation/{name.removeprefix('train/')}": v for name, v in values.items()}
         chances = out.conf_raw.sigmoid().squeeze(-1)
-        return {**named, **confidence_figures(chances, features.ready[batch.caps])}
+        right = features.ready[batch.caps]
+        return {
+            **named,
+            **confidence_figures(chances, right),
+            **reliability_figures(chances, right),
+        }
 
     def state(self) -> State:
         """Return the best weights so far: everything else follows from seed and step."""

@@ -23,7 +23,7 @@ from metacog.decode.engine import Engine
 from metacog.decode.settings import engine_settings, request_for
 from metacog.model.base import Base
 from metacog.model.bundle import MetacogModel
-from metacog.records import Generation, Request
+from metacog.records import Generation, Reading, Request
 from metacog.telemetry.events import Event, EventKind
 from metacog.telemetry.samples import Sample, Verdict
 from metacog.text.render import render
@@ -89,9 +89,10 @@ class Asked:
 
     samples: list[Sample]
     heatmaps: list[Mapping[str, object]]
-    """Grids with a row for each puzzle: `gate`, ||gated - ungated|| at each THINK token in turn, and
-    `alpha`, the aggregator's weight of each block at the end of the prompt. None without the part that
-    it is about."""
+    """Grids with a row for each puzzle: `gate`, ||gated - ungated|| at each THINK token in turn;
+    `alpha`, the aggregator's weight of each block at the end of the prompt; `agreement`, 1 where the
+    likeliest plan of that block's expert is the reading's, else 0. None without the part that it is
+    about."""
 
 
 class PuzzleBoard:
@@ -149,6 +150,7 @@ def _heatmaps(
 ) -> list[Mapping[str, object]]:
     gate = [None if reply.gate is None else reply.gate.per_token for reply in replies]
     alpha = [None if reply.reading is None else reply.reading.alpha for reply in replies]
+    agreement = [None if reply.reading is None else _agreement(reply.reading) for reply in replies]
     return [
         {
             "name": name,
@@ -156,9 +158,16 @@ def _heatmaps(
             "rows": [puzzle.id for puzzle in puzzles],
             "values": [list(row or ()) for row in rows],
         }
-        for name, rows in (("gate", gate), ("alpha", alpha))
+        for name, rows in (("gate", gate), ("alpha", alpha), ("agreement", agreement))
         if any(row is not None for row in rows)
     ]
+
+
+def _agreement(reading: Reading) -> tuple[float, ...] | None:
+    """Return for each block that is read whether its expert would have chosen the reading's plan."""
+    names = list(reading.plan)
+    likeliest = [names[max(range(len(names)), key=e.plan.__getitem__)] for e in reading.per_layer]
+    return tuple(float(name == reading.chosen_plan) for name in likeliest) or None
 
 
 def puzzle_figures(samples: Sequence[Sample]) -> Mapping[str, float]:

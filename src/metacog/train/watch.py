@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
 
 from metacog.errors import RunError
+from metacog.losses.confidence import RELIABILITY
 from metacog.model.bundle import MetacogModel
 from metacog.telemetry.events import EventKind
 from metacog.telemetry.reader import read_events
@@ -83,7 +84,11 @@ class Watch:
             for heatmap in asked.heatmaps:
                 self._recorder.record(EventKind.HEATMAP, step, heatmap)
             figures.update(puzzle_figures(asked.samples))
-        self._recorder.record(EventKind.EVAL, step, figures)
+        diagram = _reliability(figures)
+        if diagram is not None:
+            self._recorder.record(EventKind.HEATMAP, step, diagram)
+        plain = {n: value for n, value in figures.items() if not n.startswith(RELIABILITY)}
+        self._recorder.record(EventKind.EVAL, step, plain)
         self._revived(self._pulse.beat(is_step=False))
 
     def stalled(self, waited: float, usual: float) -> None:
@@ -138,6 +143,17 @@ def watching(
     watch.step = start
     with Watchdog(pulse, watch.stalled):
         yield watch
+
+
+def _reliability(figures: Mapping[str, float]) -> Mapping[str, object] | None:
+    """Return the grid of a reliability diagram: rows share, said and right, a column a bin.
+
+    A bin that no row fell into has no number.
+    """
+    rows = ("share", "said", "right")
+    values = [[figures.get(f"{RELIABILITY}{row}/{b}") for b in range(10)] for row in rows]
+    known = any(value is not None for value in values[0])
+    return {"name": "reliability", "rows": list(rows), "values": values} if known else None
 
 
 def _num_layers(model: MetacogModel) -> int:

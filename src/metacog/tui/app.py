@@ -6,10 +6,13 @@ from typing import ClassVar
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
+from textual.widgets import HelpPanel
 
 from metacog.telemetry.rundir import RunDir
+from metacog.tui.commands import KeysProvider
 from metacog.tui.screens.dashboard import Dashboard
 from metacog.tui.screens.home import HomeScreen
+from metacog.tui.screens.inspect import InspectScreen
 from metacog.tui.theme import THEMES
 
 
@@ -29,8 +32,12 @@ class Cockpit(App[None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "quit", "Leave (runs go on)"),
+        Binding("f1", "keys", "Keys", show=False),
         Binding("f2", "picture", "Screenshot", show=False),
+        Binding("i", "inspect", "Inspect a model", show=False),
     ]
+
+    COMMANDS = App.COMMANDS | {KeysProvider}
 
     def __init__(self, first: Screen[None]) -> None:
         super().__init__()
@@ -42,6 +49,18 @@ class Cockpit(App[None]):
             self.register_theme(theme)
         self.theme = THEMES[0].name
         self.push_screen(self._first)
+
+    def action_keys(self) -> None:
+        """Show all keys beside the screen, or hide them."""
+        if self.screen.query(HelpPanel):
+            self.action_hide_help_panel()
+        else:
+            self.action_show_help_panel()
+
+    def action_inspect(self) -> None:
+        """Ask the bundled model."""
+        if not isinstance(self.screen, InspectScreen):
+            self.push_screen(InspectScreen("nano"))
 
     def action_picture(self) -> None:
         """Save the screen as SVG in the present directory."""

@@ -8,11 +8,12 @@ from metacog.errors import InputError
 from metacog.telemetry.lock import holder
 from metacog.telemetry.reader import EventTail
 from metacog.telemetry.rundir import RunDir
+from metacog.tui.marks import Marks
 from metacog.tui.state import RunState
 
 STALE_SECONDS = 30.0
 """Without an event for so long, what is shown is called stale."""
-_CHUNK = 1 << 20
+_CHUNK = 1 << 19
 
 
 class Pulse(StrEnum):
@@ -42,6 +43,8 @@ class Follower:
     """Why the events cannot be read any further."""
     pid: int | None = None
     """Of the process that trains, if one does."""
+    marks: Marks = field(default_factory=Marks)
+    """What was known on the way."""
 
     def __post_init__(self) -> None:
         self._tail = EventTail(self.run.events)
@@ -52,6 +55,7 @@ class Follower:
         try:
             while events := self._tail.read(most_bytes=_CHUNK):
                 self.state.take(events)
+                self.marks.note(self._tail.place, self.state)
         except (InputError, OSError) as error:
             self.trouble = str(error)
 
@@ -72,13 +76,68 @@ class Follower:
         return Pulse.STALE if age > STALE_SECONDS else Pulse.LIVE
 
 
-def state_at(run: RunDir, step: int) -> RunState:
+class Whole:
+    """Follows a run, and the stages of a schedule, each of which is a run below it.
+
+    Args:
+        run: Directory of the run.
+    """
+
+    def __init__(self, run: RunDir) -> None:
+        self.outer = Follower(run)
+        self.chosen: int | None = None
+        """Number of the stage that is shown, from 0; None for the newest."""
+        self._stages: dict[str, Follower] = {}
+
+    @property
+    def current(self) -> Follower:
+        """The stage that is shown, or the run where it has none."""
+        stages = self.outer.state.stages
+        if not stages:
+            return self.outer
+        name = stages[-1 if self.chosen is None else self.chosen]
+        if name not in self._stages:
+            self._stages[name] = Follower(RunDir(self.outer.run.path / name))
+        return self._stages[name]
+
+    @property
+    def name(self) -> str:
+        """What is shown, by its name."""
+        return "/".join(dict.fromkeys([self.outer.run.name, self.current.run.name]))
+
+    def look(self) -> None:
+        """Take all that was written since the last look."""
+        self.outer.look()
+        if self.current is not self.outer:
+            self.current.look()
+
+    def turn(self) -> None:
+        """Go to the stage before the one that is shown; from the first one to the newest."""
+        stages = self.outer.state.stages
+        if len(stages) > 1:
+            now = len(stages) - 1 if self.chosen is None else self.chosen
+            self.chosen = now - 1 if now else None
+
+    def pulse(self) -> Pulse:
+        """Return how the stage that is shown is, and the run where it is the newest."""
+        whole, shown = self.outer.pulse(), self.current.pulse()
+        is_over = whole in {Pulse.DONE, Pulse.STOPPED, Pulse.GONE}
+        return whole if self.chosen is None and is_over else shown
+
+
+def state_at(run: RunDir, step: int, marks: Marks | None = None) -> RunState:
     """Return what was known of a run when it had done `step` steps.
+
+    Args:
+        run: Whose log is read.
+        step: The last one that counts.
+        marks: What was known on the way, so that only events since the nearest one are read.
 
     Raises:
         InputError: If a line of its log is no event.
     """
-    state, tail = RunState(), EventTail(run.events)
+    start, state = (marks or Marks()).before(step)
+    tail = EventTail(run.events, start)
     while events := tail.read(most_bytes=_CHUNK):
         known = [event for event in events if event.step <= step]
         state.take(known)

@@ -2,10 +2,13 @@
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import PurePath
+from statistics import fmean
+from typing import TypeVar
 
 from metacog.telemetry.events import Event, EventKind
-from metacog.tui.history import History
+from metacog.tui.history import History, RowHistory
 
 MOST_NAMES = 400
 """Metrics with a history of their own; further names are counted only."""
@@ -13,6 +16,8 @@ _MOST_TEXT = 20_000
 """Characters of one text that are kept."""
 _MOST_PUZZLES = 64
 _MOST_GRIDS = 16
+_MOST_COLUMNS = 128
+"""Of a grid whose course is kept."""
 _MOST_LISTED = 1_000
 """Values of one list that are kept."""
 
@@ -25,6 +30,12 @@ class Puzzle:
     data: Mapping[str, object]
     flips: deque[tuple[int, bool]] = field(default_factory=lambda: deque(maxlen=32))
     """Steps at which the verdict became what it says, the first evaluation included."""
+    lengths: deque[int] = field(default_factory=lambda: deque(maxlen=64))
+    """THINK tokens of its latest replies."""
+
+    def copy(self) -> "Puzzle":
+        """Return the same puzzle, which goes its own way from here."""
+        return replace(self, flips=_same(self.flips), lengths=_same(self.lengths))
 
 
 @dataclass(frozen=True)
@@ -56,10 +67,16 @@ class RunState:
     """Newest values of `hist` events by name."""
     heatmaps: dict[str, tuple[int, list[list[float | None]]]] = field(default_factory=dict)
     """Step and rows of the newest grid by name."""
+    courses: dict[str, RowHistory] = field(default_factory=dict)
+    """Mean over the rows of each grid, by name, over time."""
+    evaluations: deque[int] = field(default_factory=lambda: deque(maxlen=1000))
+    """Steps at which the run was judged."""
     puzzles: dict[tuple[str, int], Puzzle] = field(default_factory=dict)
     alerts: deque[Told] = field(default_factory=lambda: deque(maxlen=200))
     log: deque[Told] = field(default_factory=lambda: deque(maxlen=500))
     checkpoints: deque[Told] = field(default_factory=lambda: deque(maxlen=50))
+    stages: list[str] = field(default_factory=list)
+    """Names of the directories of a schedule's stages that have begun, in order."""
     end: str | None = None
     """How it ended, `done` or `stopped`."""
     metrics_times: tuple[tuple[int, float], tuple[int, float]] | None = None
@@ -72,6 +89,23 @@ class RunState:
         for event in events:
             self._note(event)
             self._take(event)
+
+    def copy(self) -> "RunState":
+        """Return the same knowledge, which goes its own way from here."""
+        return replace(
+            self,
+            latest=dict(self.latest),
+            histories={name: history.copy() for name, history in self.histories.items()},
+            lists=dict(self.lists),
+            stages=list(self.stages),
+            heatmaps=dict(self.heatmaps),
+            courses={name: course.copy() for name, course in self.courses.items()},
+            evaluations=_same(self.evaluations),
+            puzzles={key: puzzle.copy() for key, puzzle in self.puzzles.items()},
+            alerts=_same(self.alerts),
+            log=_same(self.log),
+            checkpoints=_same(self.checkpoints),
+        )
 
     @property
     def steps(self) -> int | None:
@@ -93,6 +127,8 @@ class RunState:
                 if event.kind is EventKind.METRICS:
                     now = (event.step, event.time)
                     self.metrics_times = (self.metrics_times or (now, now))[0], now
+                else:
+                    self.evaluations.append(event.step)
             case EventKind.HIST:
                 self._spread(event)
             case EventKind.HEATMAP:
@@ -133,6 +169,7 @@ class RunState:
             grid = [[float(v) if _is_number(v) else None for v in row] for row in kept]
             if name in self.heatmaps or len(self.heatmaps) < _MOST_GRIDS:
                 self.heatmaps[name] = (event.step, grid)
+                self.courses.setdefault(name, RowHistory()).add(event.step, _means(grid))
 
     def _sample(self, event: Event) -> None:
         number = event.data.get("number")
@@ -144,7 +181,9 @@ class RunState:
             return
         puzzle = self.puzzles.setdefault(key, Puzzle(event.step, data))
         puzzle.step, puzzle.data = event.step, data
-        correct = data.get("correct")
+        used, correct = data.get("think_tokens"), data.get("correct")
+        if isinstance(used, int):
+            puzzle.lengths.append(used)
         if isinstance(correct, bool) and (not puzzle.flips or puzzle.flips[-1][1] != correct):
             puzzle.flips.append((event.step, correct))
 
@@ -152,7 +191,25 @@ class RunState:
         told = _told(event, "message")
         self.log.append(told)
         if event.kind is EventKind.STATUS:
+            stage = PurePath(str(event.data.get("path", ""))).name
+            if told.text.startswith("stage ") and stage and stage not in self.stages:
+                self.stages.append(stage)
             self.end = told.text if told.text in {"done", "stopped"} else None
+
+
+T = TypeVar("T")
+
+
+def _same(values: deque[T]) -> deque[T]:
+    return deque(values, maxlen=values.maxlen)
+
+
+def _means(grid: list[list[float | None]]) -> tuple[float | None, ...]:
+    """Return the mean of each column over the rows that reach it."""
+    width = min(max(map(len, grid)), _MOST_COLUMNS)
+    columns = [[row[c] for row in grid if c < len(row)] for c in range(width)]
+    known = [[value for value in column if value is not None] for column in columns]
+    return tuple(fmean(values) if values else None for values in known)
 
 
 def _is_number(value: object) -> bool:

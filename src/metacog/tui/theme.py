@@ -30,7 +30,33 @@ COLOUR_BLIND = Theme(
     error="#d55e00",
     dark=True,
 )
-THEMES = (HUD, COLOUR_BLIND)
+ANSI = Theme(
+    name="hud-ansi",
+    primary="ansi_cyan",
+    secondary="ansi_cyan",
+    accent="ansi_bright_cyan",
+    foreground="ansi_default",
+    background="ansi_default",
+    surface="ansi_default",
+    panel="ansi_default",
+    boost="ansi_default",
+    success="ansi_green",
+    warning="ansi_yellow",
+    error="ansi_red",
+    dark=True,
+    ansi=True,
+    variables={
+        "ansi-background": "ansi_black",
+        "ansi-foreground": "ansi_white",
+        "border-blurred": "ansi_bright_black",
+        "block-cursor-foreground": "ansi_black",
+        "block-cursor-background": "ansi_cyan",
+        "input-cursor-background": "ansi_bright_white",
+        "input-cursor-foreground": "ansi_black",
+    },
+)
+"""The terminal's own sixteen colours."""
+THEMES = (HUD, COLOUR_BLIND, ANSI)
 
 BRIGHT = "bold $primary"
 PLAIN = "$foreground"

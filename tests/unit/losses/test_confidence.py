@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from metacog.losses.confidence import confidence_figures, confidence_loss
+from metacog.losses.confidence import confidence_figures, confidence_loss, reliability_figures
 
 RAW = torch.tensor([[2.0], [-1.0], [0.5]])
 CORRECT, KNOWN = torch.tensor([1.0, 0.25, torch.nan]), torch.tensor([True, True, False])
@@ -58,6 +58,25 @@ def test_figures_of_many_rows_are_those_worked_out_by_hand() -> None:
     # Bins: |.05 - 0|, |.15 + .15 - 1|, |.95 - 1|; pairs of a right and a wrong row: 3.5 of 4.
     assert found["metacog/confidence/ece"] == pytest.approx((0.05 + 0.7 + 0.05) / 4, abs=1e-6)
     assert found["metacog/confidence/auroc"] == pytest.approx(3.5 / 4)
+
+
+def test_the_reliability_diagram_is_that_worked_out_by_hand() -> None:
+    chances = torch.tensor([0.05, 0.15, 0.16, 1.0])
+    found = reliability_figures(chances, torch.tensor([0.0, 1.0, 0.5, 1.0]))
+    assert found == pytest.approx(
+        {
+            "reliability/share/0": 0.25,
+            "reliability/said/0": 0.05,
+            "reliability/right/0": 0,
+            "reliability/share/1": 0.5,
+            "reliability/said/1": 0.155,
+            "reliability/right/1": 0.75,
+            "reliability/share/9": 0.25,
+            "reliability/said/9": 1.0,
+            "reliability/right/9": 1.0,
+        }
+    )
+    assert reliability_figures(torch.zeros(0), torch.zeros(0)) == {}
 
 
 def test_a_share_counts_on_both_sides_and_one_class_has_no_auroc() -> None:

@@ -74,14 +74,16 @@ def test_what_ships_solves_the_easy_ones_within_its_own_budgets(nano: MetacogMod
         assert 0 <= sample.think_tokens <= sample.budget, "the budget is the layer's and holds"
         assert sample.close_reason in set(CloseReason)
     assert all(sample.correct for sample in samples[:4])
-    gate, alpha = asked.heatmaps
-    assert (gate["name"], alpha["name"]) == ("gate", "alpha")
+    gate, alpha, agreement = asked.heatmaps
+    assert [g["name"] for g in asked.heatmaps] == ["gate", "alpha", "agreement"]
     assert gate["rows"] == alpha["rows"] == [puzzle.id for puzzle in board.puzzles]
     assert [len(row) for row in grid(gate)] == [sample.think_tokens for sample in samples]
     assert all(number >= 0 for row in grid(gate) for number in row)
     assert any(number > 0 for row in grid(gate) for number in row), "the gate acts"
     assert [len(row) for row in grid(alpha)] == [len(nano.base.blocks)] * 8
     assert all(sum(row) == pytest.approx(1, abs=1e-4) for row in grid(alpha))
+    assert [len(row) for row in grid(agreement)] == [len(nano.base.blocks)] * 8
+    assert {number for row in grid(agreement) for number in row} <= {0.0, 1.0}
     figures = puzzle_figures(samples)
     right = sum(sample.correct for sample in samples)
     assert figures == {

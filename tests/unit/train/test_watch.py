@@ -54,16 +54,36 @@ def test_an_evaluation_is_the_puzzles_and_then_one_event(
     assert isinstance(objective, Answering)
     with watching(objective, run=RunDir(tmp_path), recorder=Recorder("r", memory)) as watch:
         watch.evaluate(7, objective)
-    each = [EventKind.SAMPLE] * 8 + [EventKind.HEATMAP] * 2 + [EventKind.EVAL]
+    each = [EventKind.SAMPLE] * 8 + [EventKind.HEATMAP] * 3 + [EventKind.EVAL]
     assert kinds(memory) == [(7, kind) for kind in each]
     samples, figures = memory.events[:8], memory.events[-1].data
-    assert [grid.data["name"] for grid in memory.events[8:10]] == ["gate", "alpha"]
+    assert [grid.data["name"] for grid in memory.events[8:11]] == ["gate", "alpha", "agreement"]
     right = sum(bool(sample.data["correct"]) for sample in samples)
     assert figures["eval/validation/loss"] == 0.5
     assert figures["eval/puzzles/accuracy"] == right / 8
     used = [int(str(sample.data["think_tokens"])) for sample in samples]
     assert figures["eval/puzzles/think_tokens"] == pytest.approx(sum(used) / 8)
     assert {"question", "thinking", "answer", "budget", "close_reason"} <= samples[0].data.keys()
+
+
+class Sure(Judged):
+    """An objective that knows how far its confidence holds."""
+
+    def evaluate(self) -> Mapping[str, float]:
+        return {"eval/validation/loss": 0.5, "reliability/share/3": 1.0, "reliability/right/3": 0.5}
+
+
+def test_a_reliability_diagram_is_a_grid_of_its_own(tmp_path: Path) -> None:
+    memory = Memory()
+    with watching(Sure(), run=RunDir(tmp_path), recorder=Recorder("r", memory)) as watch:
+        watch.evaluate(3, Sure())
+    diagram, figures = memory.events
+    assert (diagram.kind, diagram.data["name"]) == (EventKind.HEATMAP, "reliability")
+    assert diagram.data["rows"] == ["share", "said", "right"]
+    nobody = [None] * 10
+    values = [[*nobody[:3], 1.0, *nobody[4:]], nobody, [*nobody[:3], 0.5, *nobody[4:]]]
+    assert diagram.data["values"] == values
+    assert figures.data == {"eval/validation/loss": 0.5}
 
 
 def test_an_objective_without_replies_has_figures_alone(tmp_path: Path) -> None:

@@ -12,12 +12,14 @@ from textual.widgets import Footer, Static
 
 from metacog.errors import InputError
 from metacog.telemetry.rundir import RunDir
-from metacog.tui.follow import Follower, state_at
+from metacog.tui.follow import Follower, Whole, state_at
+from metacog.tui.screens.inspect import InspectScreen
 from metacog.tui.screens.puzzles import PuzzlesScreen
 from metacog.tui.state import RunState
 from metacog.tui.stop import Ladder
 from metacog.tui.widgets.panel import Panel
 from metacog.tui.widgets.panels import PANELS
+from metacog.tui.widgets.scrubber import Scrubber
 from metacog.tui.widgets.status import status_line, tab_line
 
 SECONDS_BETWEEN_LOOKS = 0.4
@@ -46,8 +48,12 @@ class Dashboard(Screen[None]):
         Binding("space", "pause", "Pause view"),
         Binding("left_square_bracket", "scrub(-1)", "Earlier", key_display="["),
         Binding("right_square_bracket", "scrub(1)", "Later", key_display="]"),
+        Binding("comma", "judged(-1)", "Evaluation before", key_display=",", show=False),
+        Binding("full_stop", "judged(1)", "Evaluation after", key_display=".", show=False),
         Binding("home", "scrub_to(0)", "Start", show=False),
         Binding("end", "live", "Now", show=False),
+        Binding("s", "stage", "Stage", show=False),
+        Binding("i", "inspect", "Inspect"),
         Binding("x", "stop", "Stop run"),
     ]
     CSS = """
@@ -68,7 +74,7 @@ class Dashboard(Screen[None]):
 
     def __init__(self, run: RunDir, *, can_stop: bool = True) -> None:
         super().__init__()
-        self.follower = Follower(run)
+        self.whole = Whole(run)
         self.shown = self.follower.state
         """What is painted: the state of now, or of the step that is replayed."""
         self.at: int | None = None
@@ -77,6 +83,11 @@ class Dashboard(Screen[None]):
         self._is_looking = False
         self._zoomed: str | None = None
         self._chosen = "global"
+
+    @property
+    def follower(self) -> Follower:
+        """What is shown: the run, or one stage of it."""
+        return self.whole.current
 
     def compose(self) -> Iterator[Widget]:
         """Lay out the panels."""
@@ -88,6 +99,7 @@ class Dashboard(Screen[None]):
             for names in _COLUMNS:
                 with Vertical():
                     yield from (Panel(name, keys[name], PANELS[name]) for name in names)
+        yield Scrubber()
         yield Footer()
 
     def on_mount(self) -> None:
@@ -110,7 +122,7 @@ class Dashboard(Screen[None]):
     def _look(self, at: int | None) -> None:
         """Follow the run, and paint on the event loop while nothing changes the state."""
         try:
-            self.follower.look()
+            self.whole.look()
             if at is None:
                 shown = self.follower.state
             elif self.at == at and self.shown is not self.follower.state:
@@ -123,7 +135,7 @@ class Dashboard(Screen[None]):
 
     def _replayed(self, at: int) -> RunState:
         try:
-            state = state_at(self.follower.run, at)
+            state = state_at(self.follower.run, at, self.follower.marks)
         except InputError:
             return self.follower.state
         state.replays = at
@@ -133,8 +145,9 @@ class Dashboard(Screen[None]):
         width = self.size.width - 2
         self.shown = shown
         at = None if shown is self.follower.state else shown.replays
-        self.query_one("#status", Static).update(status_line(self.follower, shown, at, width))
-        self._say(self.follower.trouble)
+        self.query_one("#status", Static).update(status_line(self.whole, shown, at, width))
+        self.query_one(Scrubber).paint(self.follower.state, at)
+        self._say(self.follower.trouble or self.whole.outer.trouble)
         if self.is_paused:
             return
         for panel in self.query(Panel):
@@ -208,6 +221,29 @@ class Dashboard(Screen[None]):
         self.at = max(step, 0)
         self.begin_look()
 
+    def action_judged(self, direction: int) -> None:
+        """Go to the evaluation before or after what is shown."""
+        newest = self.follower.state.step or 0
+        here = newest if self.at is None else self.at
+        steps = [s for s in self.follower.state.evaluations if (s - here) * direction > 0]
+        if steps:
+            self.action_scrub_to(min(steps, key=lambda step: abs(step - here)))
+
+    def on_scrubber_chosen(self, event: Scrubber.Chosen) -> None:
+        """Go to the step that was clicked."""
+        event.stop()
+        is_newest = event.step >= (self.follower.state.step or 0)
+        self.action_live() if is_newest else self.action_scrub_to(event.step)
+
+    def action_stage(self) -> None:
+        """Go to another stage of a schedule."""
+        self.whole.turn()
+        self.action_live()
+
+    def action_inspect(self) -> None:
+        """Ask the model that this run has saved."""
+        self.app.push_screen(InspectScreen(str(self.follower.run.path)))
+
     def action_live(self) -> None:
         """Show the run as it is now."""
         self.at = None
@@ -216,7 +252,7 @@ class Dashboard(Screen[None]):
     def action_stop(self) -> None:
         """Ask the run to stop; asked again, end it at once; a third time, kill it."""
         if self._ladder is not None:
-            self._ladder.step(self.follower.pid)
+            self._ladder.step(self.whole.outer.pid)
             self.begin_look()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:

@@ -19,6 +19,7 @@ class PuzzlesScreen(ModalScreen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "go(1)", "Next"),
         Binding("p", "go(-1)", "Previous"),
+        Binding("f", "fold", "Fold THINK"),
         Binding("escape,t", "close", "Back"),
     ]
     CSS = """
@@ -30,6 +31,7 @@ class PuzzlesScreen(ModalScreen[None]):
         super().__init__()
         self._puzzles = [puzzles[key] for key in sorted(puzzles)]
         self._place = 0
+        self._is_folded = False
 
     def compose(self) -> Iterator[Widget]:
         """Lay out the one text."""
@@ -52,13 +54,19 @@ class PuzzlesScreen(ModalScreen[None]):
             frame.border_title = "NO PUZZLE WAS ASKED YET"
             return
         frame.border_title = f"PUZZLE {self._place + 1} OF {len(self._puzzles)}"
-        reply.update(unfolded(self._puzzles[self._place], max(self.size.width * 9 // 10 - 8, 20)))
+        width = max(self.size.width * 9 // 10 - 8, 20)
+        reply.update(unfolded(self._puzzles[self._place], width, is_folded=self._is_folded))
 
     def action_go(self, direction: int) -> None:
         """Go to another puzzle."""
         if self._puzzles:
             self._place = (self._place + direction) % len(self._puzzles)
             self._paint()
+
+    def action_fold(self) -> None:
+        """Fold THINK away, or write it out."""
+        self._is_folded = not self._is_folded
+        self._paint()
 
     def action_close(self) -> None:
         """Go back."""

@@ -19,6 +19,23 @@ def join(lines: Sequence[Content]) -> Content:
     return Content("\n").join(lines)
 
 
+def beside(left: Sequence[Content], right: Sequence[Content], width: int) -> Content:
+    """Return two columns of lines, the left one `width` wide."""
+    empty = Content("")
+    rows = max(len(left), len(right))
+    pairs = zip(
+        [*left, *[empty] * (rows - len(left))],
+        [*right, *[empty] * (rows - len(right))],
+        strict=True,
+    )
+    return join(
+        [
+            empty.join([a, text(" " * max(width - a.cell_length, 0) + " │ ", FAINT), b])
+            for a, b in pairs
+        ]
+    )
+
+
 def text(words: str, style: str = PLAIN) -> Content:
     """Return words in a style; nothing in them is markup or acts on the terminal."""
     return Content.styled(literal(words), style)

@@ -1,14 +1,19 @@
 """The puzzles that are asked again and again: verdicts, when they turned, and what was replied."""
 
+import re
+
 from textual.content import Content
 
 from metacog.tui.literal import one_line
 from metacog.tui.state import Puzzle, RunState
 from metacog.tui.theme import BRIGHT, DIM, FAIL, FAINT, OK, PLAIN
-from metacog.tui.widgets.draw import MISSING, bar
+from metacog.tui.widgets.draw import MISSING, bar, course
 from metacog.tui.widgets.lines import heading, text
 
 _BAR = 8
+_COURSE = 12
+_SPANS = (("plan", "$accent"), ("exec", PLAIN), ("eval", "$secondary"))
+"""Marked spans of THINK and how they look; the rest is dim."""
 
 
 def board(state: RunState, width: int, _height: int) -> list[Content]:
@@ -30,7 +35,7 @@ def _spent(puzzle: Puzzle) -> list[Content]:
     if not isinstance(budget, int):
         return [text(f"  {used}/{MISSING}", DIM)]
     drawn = bar(used / budget if budget else 1.0, _BAR).replace(" ", "·")
-    return [text(f"  {drawn}", PLAIN), text(f" {used}/{budget}", DIM)]
+    return [text(f" {drawn}", PLAIN), text(f" {used}/{budget}", DIM)]
 
 
 def _puzzle(number: int, puzzle: Puzzle, width: int) -> list[Content]:
@@ -39,6 +44,10 @@ def _puzzle(number: int, puzzle: Puzzle, width: int) -> list[Content]:
     verdict = text("● right", OK) if correct else text("✖ wrong", FAIL)
     since = f"  since {puzzle.flips[-1][0]}" if puzzle.flips else ""
     first = [text(f"{number:>2} ", DIM), verdict, text(since, DIM), *_spent(puzzle)]
+    room = min(width - sum(part.cell_length for part in first) - 2, _COURSE)
+    if len(puzzle.lengths) > 1 and room > 3:
+        lengths = [float(length) for length in puzzle.lengths][-room:]
+        first.append(text(f"  {course(lengths, len(lengths))[0]}", FAINT))
     answer = one_line(str(data.get("answer", MISSING)), max(width - 14, 8))
     wanted = "" if correct else f"  wanted {one_line(str(data.get('wanted', MISSING)), 20)}"
     return [
@@ -48,14 +57,26 @@ def _puzzle(number: int, puzzle: Puzzle, width: int) -> list[Content]:
     ]
 
 
-def unfolded(puzzle: Puzzle, width: int) -> Content:
-    """Return the whole of one puzzle, its THINK written out."""
+def thought(words: str) -> Content:
+    """Return THINK with its marked spans coloured: plan, exec, eval."""
+    parts, at = [], 0
+    for found in re.finditer(r"<(plan|exec|eval)>.*?(</\1>|\Z)", words, re.DOTALL):
+        parts.append(text(words[at : found.start()], DIM))
+        parts.append(text(found.group(), dict(_SPANS)[found.group(1)]))
+        at = found.end()
+    return Content("").join([*parts, text(words[at:], DIM)])
+
+
+def unfolded(puzzle: Puzzle, width: int, *, is_folded: bool = False) -> Content:
+    """Return the whole of one puzzle, its THINK written out unless it is folded."""
     data = puzzle.data
     turned = ", ".join(f"{'right' if right else 'wrong'} from {at}" for at, right in puzzle.flips)
     parts = [
         text(str(data.get("question", MISSING)), PLAIN),
         heading("THINK", f"{data.get('think_tokens', MISSING)} tokens", width),
-        text(str(data.get("thinking", MISSING)), DIM),
+        text("▸ folded; f opens it", FAINT)
+        if is_folded
+        else thought(str(data.get("thinking", MISSING))),
         heading("ANSWER", f"wanted {one_line(str(data.get('wanted', MISSING)), 30)}", width),
         text(str(data.get("answer", MISSING)), BRIGHT),
         text(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from textual.content import Content
 
-from metacog.tui.follow import Follower, Pulse
+from metacog.tui.follow import Pulse, Whole
 from metacog.tui.literal import one_line
 from metacog.tui.state import RunState
 from metacog.tui.theme import BRIGHT, DIM, FAIL, FAINT, OK, PLAIN, WARN
@@ -21,11 +21,11 @@ _SHOWN = {
 }
 
 
-def status_line(follower: Follower, state: RunState, at: int | None, width: int) -> Content:
+def status_line(follower: Whole, state: RunState, at: int | None, width: int) -> Content:
     """Return the run's name, steps, pulse and time left; `at` is the step of a replay."""
     pulse = follower.pulse()
     word, style = _SHOWN[pulse]
-    name = one_line(follower.run.name, max(width // 4, 8))
+    name = one_line(follower.name, max(width // 3, 8))
     step, steps = state.step, state.steps
     counted = f"{MISSING if step is None else step}/{MISSING if steps is None else steps}"
     parts = [text(f"{name}  ", BRIGHT), text(word, style), text(f" {_age(follower, pulse)}  ", DIM)]
@@ -51,8 +51,8 @@ def tab_line(names: Sequence[str], chosen: str | None) -> Content:
     return Content("").join(parts)
 
 
-def _age(follower: Follower, pulse: Pulse) -> str:
-    age = follower.age()
+def _age(follower: Whole, pulse: Pulse) -> str:
+    age = follower.current.age()
     if age is None or pulse in {Pulse.DONE, Pulse.STOPPED}:
         return ""
     return f"last event {age:.1f} s ago" if age < 60 else f"last event {duration(age)} ago"

@@ -1,0 +1,115 @@
+"""Keys, palette, themes, mouse and colours."""
+
+import pytest
+from textual.widgets import HelpPanel, Static
+
+from metacog.telemetry.events import Event
+from metacog.tui.app import watching
+from metacog.tui.screens.inspect import InspectScreen
+from metacog.tui.theme import THEMES
+from metacog.tui.widgets.scrubber import Scrubber
+from tests.tui.conftest import WriteRun, event, puzzle
+from tests.tui.test_dashboard import SIZE, painted, said
+from tests.tui.whole import whole_run
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_f1_shows_and_hides_the_keys(write_run: WriteRun, some_events: list[Event]) -> None:
+    app = watching(write_run(some_events))
+    async with app.run_test(size=SIZE) as pilot:
+        await painted(pilot)
+        await pilot.press("f1")
+        assert app.screen.query(HelpPanel)
+        await pilot.press("f1")
+        await pilot.pause(0.1)
+        assert not app.screen.query(HelpPanel)
+
+
+@pytest.mark.parametrize("theme", [theme.name for theme in THEMES])
+async def test_every_theme_shows_the_same_words(write_run: WriteRun, theme: str) -> None:
+    app = watching(write_run(whole_run()))
+    async with app.run_test(size=SIZE) as pilot:
+        app.theme = theme
+        dashboard = await painted(pilot)
+        await pilot.pause(0.3)
+        assert "● OK" in said(dashboard, "data")
+        assert "█" in said(dashboard, "metacog")
+        assert "pad" in app.export_screenshot()
+
+
+async def test_no_color_leaves_words_and_no_hue(
+    write_run: WriteRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    app = watching(write_run(whole_run()))
+    async with app.run_test(size=SIZE) as pilot:
+        dashboard = await painted(pilot)
+        assert app.no_color
+        assert "▲" in said(dashboard, "alerts")
+        assert "right" in said(dashboard, "eval")
+
+
+async def test_a_click_on_the_line_of_steps_goes_there(write_run: WriteRun) -> None:
+    async with watching(write_run(whole_run())).run_test(size=SIZE) as pilot:
+        dashboard = await painted(pilot)
+        await pilot.click(Scrubber, offset=(61, 0))
+        await pilot.pause(0.8)
+        assert dashboard.at == pytest.approx(200, abs=8)
+        assert "REPLAY" in str(dashboard.query_one("#status", Static).content)
+        assert "◆" in str(dashboard.query_one(Scrubber).content)
+        await pilot.press("comma")
+        assert dashboard.at in {150, 200}
+        here = dashboard.at
+        await pilot.press("full_stop")
+        assert dashboard.at == here + 50
+
+
+async def test_a_schedule_shows_its_newest_stage_and_s_the_one_before(write_run: WriteRun) -> None:
+    stages = [
+        event(0, "status", message="stage 1 of 2", path="/elsewhere/1-imitate"),
+        event(1, "status", message="stage 2 of 2", path="/elsewhere/2-practice"),
+    ]
+    run = write_run(stages)
+    for name, loss in (("1-imitate", 7.25), ("2-practice", 3.5)):
+        inner = write_run([event(9, "metrics", train__loss=loss)], name=f"r/{name}")
+        assert inner.path.parent == run.path
+    async with watching(run).run_test(size=SIZE) as pilot:
+        dashboard = await painted(pilot)
+        await pilot.pause(0.6)
+        assert "3.5" in said(dashboard, "global")
+        assert "r/2-practice" in str(dashboard.query_one("#status", Static).content)
+        await pilot.press("s")
+        await pilot.pause(0.8)
+        assert "7.25" in said(dashboard, "global")
+        await pilot.press("s")
+        await pilot.pause(0.8)
+        assert "3.5" in said(dashboard, "global")
+
+
+async def test_f_folds_thinking_and_f2_saves_a_picture(
+    write_run: WriteRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = write_run([puzzle(1)])
+    monkeypatch.chdir(run.path)
+    app = watching(run)
+    async with app.run_test(size=SIZE) as pilot:
+        await painted(pilot)
+        await pilot.press("t")
+        reply = app.screen.query_one("#reply", Static)
+        assert "so 3" in str(reply.content)
+        await pilot.press("f")
+        assert "so 3" not in str(reply.content)
+        assert "folded" in str(reply.content)
+        await pilot.press("escape", "f2")
+        assert (run.path / "metacog-1.svg").read_text().startswith("<svg")
+
+
+async def test_i_asks_the_model_of_the_run(write_run: WriteRun, some_events: list[Event]) -> None:
+    run = write_run(some_events)
+    app = watching(run)
+    async with app.run_test(size=SIZE) as pilot:
+        await painted(pilot)
+        await pilot.press("i")
+        assert isinstance(app.screen, InspectScreen)
+        assert app.screen.model == str(run.path)
