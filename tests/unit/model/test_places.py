@@ -32,7 +32,9 @@ def test_names(tiny_directory: Path, tmp_path: Path) -> None:
     assert resolve_model(str(tiny_directory)) == Place(tiny_directory, tiny_directory)
     assert resolve_model("nano").base.name == "nano"
     for name in ("nonesuch", str(tmp_path / "nowhere")):
-        with pytest.raises(ModelError, match=r"bundled model \(nano, nano-adapted\) or an existing directory"):
+        with pytest.raises(
+            ModelError, match=r"bundled model \(nano, nano-adapted\) or an existing directory"
+        ):
             load_model(name)
 
 
