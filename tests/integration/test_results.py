@@ -55,7 +55,7 @@ def assert_meet(mine: Any, published: Any) -> None:
     assert published[0] <= mine[1], (mine, published)
 
 
-def test_the_figures_are_of_the_base_and_the_layer_that_ship(
+def test_the_figures_are_of_the_base_that_ships(
     nano: MetacogModel, published: dict[str, Any]
 ) -> None:
     assert published["base_sha256"] == nano.base.digest

@@ -5,6 +5,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from metacog.train.memory import size
 from metacog.train.preflight import Preflight, Rows, Span
 
 _ROWS_SHOWN = 2
@@ -20,7 +21,6 @@ _STYLES = {
     ("row", True): "green",
     ("row", False): "dim",
 }
-_UNITS = ("B", "KiB", "MiB", "GiB")
 
 
 def print_preflight(found: Preflight, console: Console) -> None:
@@ -72,11 +72,11 @@ def _checks(found: Preflight) -> Table:
         f"{min(lengths.batch)} to {max(lengths.batch)} tokens in the batch, max_len "
         f"{lengths.max_len}{seen}, context {lengths.context}",
     )
-    first = "unknown before rollouts" if memory.activations is None else _size(memory.activations)
+    first = "unknown before rollouts" if memory.activations is None else size(memory.activations)
     table.add_row(
         "memory",
-        f"about {_size(memory.weights)} weights, {_size(memory.gradients)} gradients, "
-        f"{_size(memory.optimizer)} optimizer, {first} for the gradient of the first batch",
+        f"about {size(memory.weights)} weights, {size(memory.gradients)} gradients, "
+        f"{size(memory.optimizer)} optimizer, {first} for the gradient of the first batch",
     )
     return table
 
@@ -117,10 +117,3 @@ def _is_learned(rows: Rows) -> bool:
 
 def _ids(opener: tuple[int, ...], closer: tuple[int, ...]) -> str:
     return f"{' '.join(map(str, opener))} / {' '.join(map(str, closer))}"
-
-
-def _size(count: int) -> str:
-    size, unit = float(count), 0
-    while size >= 1024 and unit < len(_UNITS) - 1:
-        size, unit = size / 1024, unit + 1
-    return f"{size:.0f} {_UNITS[unit]}" if unit == 0 else f"{size:.1f} {_UNITS[unit]}"

@@ -76,6 +76,11 @@ class Beside:
     is compared with another."""
 
 
+def _on_stderr(message: str) -> None:
+    sys.stderr.write(message + "\n")
+    sys.stderr.flush()
+
+
 def load_beside(*, against: str | None, trained: str | None, frozen: str | None) -> Beside:
     """Return the models of these names, None where there is no name."""
 
@@ -93,7 +98,7 @@ def prove(
     proof: ProofSize,
     *,
     beside: Beside = Beside(),
-    tell: Tell = lambda message: print(message, file=sys.stderr, flush=True),
+    tell: Tell = _on_stderr,
 ) -> dict[str, Json]:
     """Return the rows P1 to P13.
 

@@ -66,11 +66,10 @@ class Line:
 
     def _one(self) -> _Place:
         front = self._places[: self.look]
-        known = [place for place in front if place.tokens is not None]
+        known = [(p.tokens, at) for at, p in enumerate(front) if p.tokens is not None]
         if not known or front[0].overtaken >= self.overtaking:
             return self._places.pop(0)
-        chosen = min(known, key=lambda place: place.tokens or 0)
-        at = self._places.index(chosen)
+        _, at = min(known)
         for place in self._places[:at]:
             place.overtaken += 1
         return self._places.pop(at)

@@ -22,6 +22,7 @@ from metacog.telemetry.rundir import RunDir
 from metacog.telemetry.sinks import require_sinks
 from metacog.text.resolve import resolve_tag
 from metacog.text.tags import TAGS
+from metacog.train.memory import size
 from metacog.train.preflight import QUICK_CHUNK, Preflight, begins_with
 from metacog.train.run import checked_model, train
 from metacog.train.schedule import stages_of
@@ -31,7 +32,6 @@ _ROWS_TOLD = 3
 _CHARACTERS_TOLD = 1500
 _FEW_PROMPTS = 24
 _FEW_TOKENS = 32
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def boot(config: RunConfig, *, runs: Path) -> Iterator[Check]:
@@ -246,11 +246,3 @@ def _short(words: str) -> str:
     half = _CHARACTERS_TOLD // 2
     cut = len(words) - 2 * half
     return words if cut <= 0 else f"{words[:half]} […{cut} characters…] {words[-half:]}"
-
-
-def size(count: int) -> str:
-    """Return bytes as a person reads them."""
-    amount, unit = float(count), 0
-    while amount >= 1024 and unit < len(_UNITS) - 1:
-        amount, unit = amount / 1024, unit + 1
-    return f"{amount:.0f} {_UNITS[unit]}" if unit == 0 else f"{amount:.1f} {_UNITS[unit]}"

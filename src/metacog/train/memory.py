@@ -16,6 +16,7 @@ _LOGITS_PER_TOKEN = 3
 """Vectors as long as the vocabulary for each learned token: logits, their log-softmax, its gradient."""
 _BYTES = 4
 """Of a number that learns, of its gradient, and of a logit."""
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 @dataclass(frozen=True)
@@ -74,3 +75,11 @@ def memory_of(
         optimizer=_MOMENTS * _BYTES * trained,
         activations=None if step is None else step.activations,
     )
+
+
+def size(count: int) -> str:
+    """Return bytes as a person reads them."""
+    amount, unit = float(count), 0
+    while amount >= 1024 and unit < len(_UNITS) - 1:
+        amount, unit = amount / 1024, unit + 1
+    return f"{amount:.0f} {_UNITS[unit]}" if unit == 0 else f"{amount:.1f} {_UNITS[unit]}"
