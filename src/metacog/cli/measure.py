@@ -19,6 +19,7 @@ from metacog.eval.runner import Progress, ProgressMeter, Runner, Setup
 from metacog.eval.setup import setup_of
 from metacog.eval.summary import summarise_measurement
 from metacog.model.bundle import MetacogModel
+from metacog.model.calibration import layer_digest
 from metacog.telemetry.provenance import collect
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -88,6 +89,7 @@ def measure(
     summary = summarise_measurement(found)
     summary["base_sha256"] = model.base.digest
     summary["against_sha256"] = (against or model).base.digest
+    summary["layer_sha256"] = layer_digest(model.reader.layer)
     summary["sampling"] = vars(setup.sampling)
     summary["split"] = size.split.value
     return found, summary
