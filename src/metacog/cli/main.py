@@ -23,6 +23,7 @@ from metacog.cli import (
     generate,
     inspect,
     observe,
+    proxy,
     report,
     serve,
     train,
@@ -81,6 +82,7 @@ app.command(name="generate")(generate.generate)
 app.command(name="observe")(observe.observe)
 app.command(name="inspect")(inspect.inspect)
 app.command(name="serve")(serve.serve)
+app.command(name="plan-proxy")(proxy.plan_proxy)
 app.command(name="chat")(chat.chat)
 app.add_typer(config.app, name="config")
 app.add_typer(bench.app, name="bench")

@@ -114,7 +114,9 @@ class Answer:
                 self.worker.end(ticket)
             yield thinking, answer
         yield speech.end()
-        self.metrics.replied(self.replies[at], speech.tokens, time.monotonic() - self.begun)
+        reply = self.replies[at]
+        assert reply is not None, "a reply is counted before it has ended."
+        self.metrics.replied(reply.budget, speech.tokens, time.monotonic() - self.begun)
 
     def _heard(self, step: Step, speech: Speech) -> tuple[str, str]:
         if not speech.tokens:
@@ -129,25 +131,25 @@ class Answer:
         try:
             first = self.shape.first()
             if first is not None:
-                out.put_nowait(_choice(at, first))
+                out.put_nowait(choice_of(at, first))
             async for piece in self._steps(at):
                 if isinstance(piece, Opened):
                     if self.asked.metacog:
                         nothing = self.shape.delta("", "") | {"metacog": report.opened(piece)}
-                        out.put_nowait(_choice(at, nothing))
+                        out.put_nowait(choice_of(at, nothing))
                     continue
                 thinking, answer = piece
                 if answer or (thinking and not self.hidden):
                     shown = "" if self.hidden else thinking
-                    out.put_nowait(_choice(at, self.shape.delta(shown, answer), **self._far(at)))
-            out.put_nowait(_choice(at, self.shape.delta("", ""), **self._last(at)))
+                    out.put_nowait(choice_of(at, self.shape.delta(shown, answer), **self._far(at)))
+            out.put_nowait(choice_of(at, self.shape.delta("", ""), **self._last(at)))
         finally:
             out.put_nowait(None)
 
     def _choice(self, at: int) -> Data:
         speech = self.speeches[at]
         thinking = None if self.hidden else speech.thinking.text
-        return _choice(at, self.shape.choice(thinking, speech.answer.text), **self._last(at))
+        return choice_of(at, self.shape.choice(thinking, speech.answer.text), **self._last(at))
 
     def _far(self, at: int) -> Data:
         """Return how far thinking has come, for who asked to be told."""
@@ -172,7 +174,8 @@ class Answer:
         return f"data: {json.dumps(chunk)}\n\n"
 
 
-def _choice(at: int, said: Data, **more: Any) -> Data:
+def choice_of(at: int, said: Data, **more: Any) -> Data:
+    """Return one choice of a reply or a chunk."""
     return {"index": at, **said, "finish_reason": None, "logprobs": None, **more}
 
 

@@ -7,20 +7,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
 from metacog.config.serving import ServingConfig
 from metacog.decode.engine import Engine
-from metacog.errors import InputError
 from metacog.records import Request as EngineRequest
 from metacog.serve.answer import Answer
 from metacog.serve.asking import chat_prompts, requests_for, text_prompts
-from metacog.serve.errors import LOG, Broken, Busy, error_body
+from metacog.serve.errors import LOG
 from metacog.serve.guard import Guard
 from metacog.serve.metrics import Metrics
 from metacog.serve.page import add_page
+from metacog.serve.replying import add_errors, unless_gone
 from metacog.serve.shapes import ChatShape, Shape, TextShape
 from metacog.serve.wire import Asked, ChatRequest, TextRequest
 from metacog.serve.worker import Worker
@@ -29,8 +28,6 @@ from metacog.text.tags import TAGS, Tag
 
 GIVE_UP_SECONDS = 120.0
 """Silence of the engine after which everybody who waits is told that nothing will come."""
-
-_CODES = {404: "not_found", 405: "method_not_allowed", 499: "client_gone"}
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ def build_app(engine: Engine, service: Service) -> FastAPI:
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Guard, config=service.config, metrics=metrics)
-    _errors(app)
+    add_errors(app)
     _state(app, service, worker, metrics)
     _replies(app, _Desk(engine, service, worker, metrics))
     add_page(app)
@@ -99,7 +96,7 @@ class _Desk:
         )
         if asked.stream:
             return StreamingResponse(replies.chunks(), media_type="text/event-stream")
-        return JSONResponse(await _unless_gone(replies, http))
+        return JSONResponse(await unless_gone(replies.whole(), http))
 
     def _requests(self, asked: Asked, prompts: Callable[[], Any]) -> list[EngineRequest]:
         """Render and check, away from the event loop: a template may take its time."""
@@ -137,71 +134,9 @@ def _state(app: FastAPI, service: Service, worker: Worker, metrics: Metrics) -> 
         return {"object": "list", "data": [one]}
 
 
-def _errors(app: FastAPI) -> None:
-    async def invalid(_: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"][1:])
-        return failure(400, f"{where}: {first['msg']}", "invalid_value", where or None)
-
-    async def refused(_: Request, error: Exception) -> Response:
-        return failure(400, str(error), "invalid_value", _param(str(error)))
-
-    async def busy(_: Request, error: Exception) -> Response:
-        answer = failure(429, str(error), "queue_full")
-        answer.headers["Retry-After"] = "1"
-        return answer
-
-    async def broken(_: Request, error: Exception) -> Response:
-        return failure(503, str(error), "engine_stopped")
-
-    async def http(_: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        status = error.status_code
-        answer = failure(status, str(error.detail), _CODES.get(status, "invalid_request"))
-        answer.headers.update(error.headers or {})
-        return answer
-
-    app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(InputError, refused)
-    app.add_exception_handler(Busy, busy)
-    app.add_exception_handler(Broken, broken)
-    app.add_exception_handler(HTTPException, http)
-
-
-def failure(status: int, message: str, code: str, param: str | None = None) -> JSONResponse:
-    """Return an error in OpenAI's shape."""
-    return JSONResponse(error_body(status, message, code, param), status)
-
-
-def _param(message: str) -> str | None:
-    """Return the field that a message of ours begins with."""
-    field_name, colon, _ = message.partition(":")
-    return field_name if colon and field_name.replace("_", "").isalpha() else None
-
-
 async def _watch(worker: Worker) -> None:
     """End the waiting of everybody where the engine says nothing for too long."""
     while worker.silence < GIVE_UP_SECONDS:
         await asyncio.sleep(1.0)
     LOG.error("the engine was silent for %.0f s; nothing is answered any more", GIVE_UP_SECONDS)
     worker.give_up()
-
-
-async def _unless_gone(answer: Answer, http: Request) -> dict[str, Any]:
-    """Return the replies, or cancel them where the client hangs up before."""
-    whole = asyncio.create_task(answer.whole())
-    gone = asyncio.create_task(_hung_up(http))
-    try:
-        await asyncio.wait({whole, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not whole.done():
-            raise HTTPException(499, "The client hung up.")
-        return whole.result()
-    finally:
-        whole.cancel()
-        gone.cancel()
-
-
-async def _hung_up(http: Request) -> None:
-    while (await http.receive())["type"] != "http.disconnect":
-        pass

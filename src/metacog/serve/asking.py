@@ -74,7 +74,7 @@ def _longest(engine: Engine, plain: Request, asked: int | None) -> int:
             f"Wanted a prompt of at most {engine.context - least} tokens on this server, got "
             f"{len(plain.prompt)}. Shorten it."
         )
-    longest = max(plain.max_new_tokens, (plain.budget or 0) + _behind(engine))
+    longest = max(plain.max_new_tokens, (plain.budget or 0) + behind(engine))
     return min(longest, room, room if asked is None else asked)
 
 
@@ -93,7 +93,7 @@ def _check_budget(engine: Engine, request: Request) -> None:
     budget = request.budget
     if budget is None or budget in (0, NO_LIMIT):
         return
-    room = request.max_new_tokens - _behind(engine)
+    room = request.max_new_tokens - behind(engine)
     if budget > room:
         raise InputError(
             f"Wanted a thinking_token_budget that can be enforced: at most {max(room, 0)} tokens "
@@ -102,7 +102,7 @@ def _check_budget(engine: Engine, request: Request) -> None:
         )
 
 
-def _behind(engine: Engine) -> int:
+def behind(engine: Engine) -> int:
     """Return the tokens that are kept for the closer and the answer."""
     close = len(engine.model.base.tags.think_close)
     return close + engine.settings.controller.answer_reserve

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from metacog.errors import RunError
+from metacog.errors import InputError, RunError
 
 LOG = logging.getLogger("metacog.serve")
 Data = dict[str, Any]
@@ -16,6 +16,14 @@ class Busy(RunError):
 
 class Broken(RunError):
     """The thread that owns the model has stopped, or says nothing any more."""
+
+
+class Refused(InputError):
+    """Another engine will not do what was planned."""
+
+
+class Unreachable(RunError):
+    """Another engine does not answer, or broke a reply off."""
 
 
 def survives(work: Callable[[], None]) -> bool:

@@ -1,18 +1,32 @@
 """Figures for Prometheus; no label holds what a client wrote."""
 
+from typing import Protocol, runtime_checkable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from metacog.records import Generation
-from metacog.serve.worker import Worker
+from metacog.records import BudgetReport
 
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
 _TOKENS = (0, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
 
 
+@runtime_checkable
+class Load(Protocol):
+    """How much is under way."""
+
+    @property
+    def running(self) -> int:
+        """Return how many replies are being written."""
+
+    @property
+    def waiting(self) -> int:
+        """Return how many requests wait."""
+
+
 class Metrics:
     """One server's counters, in a registry of its own."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, load: Load) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "metacog_requests",
@@ -47,17 +61,15 @@ class Metrics:
         running = Gauge(
             "metacog_running", "Replies that are being written.", registry=self.registry
         )
-        running.set_function(lambda: worker.running)
+        running.set_function(lambda: load.running)
         waiting = Gauge("metacog_waiting", "Requests that wait for a slot.", registry=self.registry)
-        waiting.set_function(lambda: worker.waiting)
+        waiting.set_function(lambda: load.waiting)
 
     def _histogram(self, name: str, text: str, bounds: tuple[int | float, ...]) -> Histogram:
         return Histogram(name, text, buckets=bounds, registry=self.registry)
 
-    def replied(self, reply: Generation | None, tokens: int, seconds: float) -> None:
-        """Count a reply that has ended."""
-        assert reply is not None, "a reply is counted before it has ended."
-        budget = reply.budget
+    def replied(self, budget: BudgetReport, tokens: int, seconds: float) -> None:
+        """Count a reply that has ended, with what became of its budget and all its tokens."""
         self.tokens.labels("think").inc(budget.used)
         self.tokens.labels("answer").inc(max(0, tokens - budget.used))
         self.closed.labels(budget.close_reason or "open").inc()

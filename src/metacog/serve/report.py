@@ -21,7 +21,7 @@ def usage(prompt: int, replies: list[tuple[int, int]]) -> Data:
 
 def opened(event: Opened) -> Data:
     """Return what the layer read, and the budget before anything of it is spent."""
-    return _read(event.plan, event.reading) | {"budget": _budget(event.budget)}
+    return read(event.plan, event.reading) | {"budget": budget(event.budget)}
 
 
 def metacog(reply: Generation, tokens: int, *, hidden: bool) -> Data:
@@ -32,15 +32,16 @@ def metacog(reply: Generation, tokens: int, *, hidden: bool) -> Data:
     gate = reply.gate
     kept = [s for s in reply.steps[:tokens] if not hidden or s.segment is Segment.ANSWER]
     ids = [step.token for step in kept]
-    return _read(reply.plan, reply.reading) | {
-        "budget": _budget(reply.budget),
+    return read(reply.plan, reply.reading) | {
+        "budget": budget(reply.budget),
         "close_reason": reply.budget.close_reason,
         "gate_coverage": None if gate is None else gate.coverage,
         "token_ids": ids,
     }
 
 
-def _read(plan: str | None, reading: Reading | None) -> Data:
+def read(plan: str | None, reading: Reading | None) -> Data:
+    """Return what the layer said at the end of the prompt."""
     return {
         "plan": plan,
         "plan_probabilities": None if reading is None else dict(reading.plan),
@@ -49,7 +50,8 @@ def _read(plan: str | None, reading: Reading | None) -> Data:
     }
 
 
-def _budget(report: BudgetReport) -> Data:
+def budget(report: BudgetReport) -> Data:
+    """Return the budget's four numbers and where it came from."""
     values = asdict(report)
     numbers = {key: values[key] for key in ("requested", "predicted", "enforced", "used")}
     return numbers | {"source": report.source.value}

@@ -14,6 +14,7 @@ from metacog.model.bundle import MetacogModel
 from metacog.serve.app import Service, build_app
 from metacog.serve.errors import LOG
 from metacog.serve.guard import HEADER_BYTES
+from metacog.serve.proxy import Proxy, build_proxy
 
 _IDLE_SECONDS = 15
 
@@ -73,8 +74,17 @@ def server_of(app: FastAPI, config: ServingConfig) -> uvicorn.Server:
 def run(model: MetacogModel, service: Service) -> None:
     """Answer until a signal stops the server."""
     config = service.config
+    engine = engine_for(model, config.batch.rows, config.batch.context)
+    _run(build_app(engine, service), config)
+
+
+def run_proxy(proxy: Proxy) -> None:
+    """Plan for another engine until a signal stops the server."""
+    _run(build_proxy(proxy), proxy.config)
+
+
+def _run(app: FastAPI, config: ServingConfig) -> None:
     start_log(config)
     # uvicorn ends in good order on a signal and then raises it again, which would count as a failure.
     signal.signal(signal.SIGTERM, lambda *_: None)
-    engine = engine_for(model, config.batch.rows, config.batch.context)
-    server_of(build_app(engine, service), config).run()
+    server_of(app, config).run()

@@ -1,0 +1,61 @@
+"""`metacog plan-proxy`: the layer plans, another engine that serves the same base writes."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metacog.cli.options import BaseName, LayerPath, ModelName
+
+_KEYS, _UPSTREAM_KEY = "METACOG_API_KEYS", "METACOG_UPSTREAM_KEY"
+
+
+def plan_proxy(
+    model: ModelName,
+    upstream: Annotated[str, typer.Option(help="Address of the engine: http://127.0.0.1:8001")],
+    layer: LayerPath = None,
+    base: BaseName = None,
+    engine: Annotated[
+        str, typer.Option(help="What it is: vllm, sglang, llama.cpp, or two-calls for any other.")
+    ] = "two-calls",
+    upstream_model: Annotated[
+        str | None, typer.Option(help="The base, as the engine names it; by default as here.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A YAML file, as for `metacog serve`.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a key.")
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.", min=0, max=65535)] = None,
+) -> None:
+    """Plan here, write there: budgets of the layer for an OpenAI-compatible engine.
+
+    Keys of clients stand in METACOG_API_KEYS, the engine's in METACOG_UPSTREAM_KEY.
+    """
+    from metacog.config.serving import load_serving
+    from metacog.errors import InputError
+
+    named = {"host": host, "port": port}
+    sets = [f"{name}={value}" for name, value in named.items() if value is not None]
+    found = load_serving(config, [*(overrides or []), *sets])
+    keys = [key for key in os.environ.get(_KEYS, "").split(",") if key]
+    if keys:
+        found = type(found).model_validate({**found.model_dump(), "keys": keys})
+    if not upstream.startswith(("http://", "https://")):
+        raise InputError(f"Wanted the address of an engine, http://..., got {upstream!r}.")
+    from metacog.model.bundle import load_model
+    from metacog.serve.engines import ENGINES, Line, engine_named
+    from metacog.serve.proxy import Planner, Proxy
+    from metacog.serve.run import engine_for, run_proxy
+
+    if engine not in ENGINES:
+        raise InputError(f"Wanted an engine among {', '.join(ENGINES)}, got {engine!r}.")
+    loaded = load_model(model, layer=layer, base_path=base)
+    name = found.name or Path(model).name
+    line = Line(upstream, upstream_model or name, os.environ.get(_UPSTREAM_KEY))
+    planner = Planner(engine_for(loaded, 1, found.batch.context))
+    typer.echo(f"metacog: planning for {engine} at {line.url}, on port {found.port}", err=True)
+    run_proxy(Proxy(planner, line, engine_named(engine, line, loaded.base), name, found))

@@ -1,0 +1,343 @@
+"""Other engines that a planned reply may be written by, each asked in its own words.
+
+An engine that takes the ids of a prompt gets those that the layer read. One that renders messages itself
+gets the messages, and whether it renders them alike is its template's matter.
+"""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import httpx
+
+from metacog.decode.terms import NO_LIMIT
+from metacog.model.base import Base
+from metacog.records import CloseReason, Request, Segment, Step
+from metacog.serve.errors import Refused, Unreachable
+from metacog.serve.pieces import Pieces, Speech
+
+Data = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Order:
+    """A reply that is wanted, planned."""
+
+    request: Request
+    """Checked."""
+    messages: list[Data] | None
+    """The conversation; None for a text that goes on."""
+    budget: int
+    """THINK tokens to enforce; -1 for no limit but the reply's."""
+    temperature: float
+    top_p: float
+    marks: tuple[int, ...] = ()
+    """Of the plan, at the start of THINK; part of the budget."""
+    stops: tuple[str, ...] = ()
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is a budget to enforce."""
+        return self.budget != NO_LIMIT
+
+
+@dataclass
+class Written:
+    """A reply as far as it has come."""
+
+    think: int = 0
+    """THINK tokens."""
+    tokens: int = 0
+    """All tokens, the closer among them where it is known."""
+    finished: str | None = None
+    """The engine's `finish_reason`."""
+    reason: CloseReason | None = None
+    """Why THINK ended; None where the engine does not tell."""
+    stopped: bool = False
+    """A text that ends an answer has come."""
+    heard: bool = False
+    """Anything has come."""
+
+
+Piece = tuple[str, str]
+"""What a reply has grown by: thinking, answer."""
+
+
+@runtime_checkable
+class OtherEngine(Protocol):
+    """Writes replies under budgets."""
+
+    name: str
+
+    def reply(self, order: Order, written: Written) -> AsyncIterator[Piece]:
+        """Yield one reply as it comes and keep account of it.
+
+        Raises:
+            Refused: If the engine will not do as asked.
+            Unreachable: If it does not answer, or breaks off.
+        """
+
+
+class Line:
+    """The connection to an engine.
+
+    Args:
+        url: Of its API, without `/v1`.
+        model: As the engine names it.
+        key: Bearer key, or None.
+        seconds: Longest silence.
+    """
+
+    def __init__(self, url: str, model: str, key: str | None, seconds: float = 300.0) -> None:
+        head = {"Authorization": f"Bearer {key}"} if key else {}
+        self.url, self.model = url.rstrip("/").removesuffix("/v1"), model
+        self.client = httpx.AsyncClient(
+            base_url=self.url, headers=head, timeout=httpx.Timeout(seconds, connect=5.0)
+        )
+
+    async def answers(self) -> bool:
+        """Return whether the engine is there and has the model."""
+        try:
+            reply = await self.client.get("/v1/models", timeout=5.0)
+            return self.model in {one["id"] for one in reply.json()["data"]}
+        except (httpx.HTTPError, ValueError, KeyError, TypeError):
+            return False
+
+    async def choices(self, path: str, body: Data) -> AsyncIterator[Data]:
+        """Yield the choices of a stream, one after the other; what is left is dropped when closed."""
+        asked = {"model": self.model, "stream": True, **body}
+        try:
+            async with self.client.stream("POST", path, json=asked) as reply:
+                if reply.status_code != 200:
+                    raise _refusal(reply.status_code, await reply.aread())
+                async for text in reply.aiter_lines():
+                    for choice in _choices(text):
+                        yield choice
+        except httpx.HTTPError as error:
+            raise Unreachable(
+                f"Wanted a reply of the engine at {self.url}, and the connection failed "
+                f"({type(error).__name__}). Start the engine, or name another with --upstream."
+            ) from error
+
+
+def _choices(text: str) -> list[Data]:
+    said = text.removeprefix("data:").strip()
+    if not text.startswith("data:") or said == "[DONE]":
+        return []
+    try:
+        chunk = json.loads(said)
+    except ValueError as error:
+        raise Unreachable(f"Wanted JSON of the engine, got {said[:80]!r}.") from error
+    if "error" in chunk:
+        raise Unreachable(f"The engine broke the reply off: {str(chunk['error'])[:300]}")
+    return list(chunk.get("choices") or [])
+
+
+def _refusal(status: int, body: bytes) -> Exception:
+    said = body[:500].decode(errors="replace")
+    if 400 <= status < 500:
+        return Refused(f"The engine refused what was planned ({status}): {said}")
+    return Unreachable(f"The engine failed ({status}): {said}")
+
+
+def sampling(order: Order) -> Data:
+    """Return the sampler's settings by OpenAI's names."""
+    request = order.request
+    seed = request.seed + (request.noise_id or 0)
+    return {"temperature": order.temperature, "top_p": order.top_p, "seed": seed % 2**63}
+
+
+class Vllm:
+    """vLLM, started with `--reasoning-config`: budgets as `thinking_token_budget`, ids in and out."""
+
+    name = "vllm"
+
+    def __init__(self, line: Line, base: Base) -> None:
+        self.line, self.base = line, base
+
+    async def reply(self, order: Order, written: Written) -> AsyncIterator[Piece]:
+        """Yield a reply, split by its ids as the engine of training splits them."""
+        speech, split = Speech(self.base, order.stops), _Split(self.base, order, written)
+        body = {
+            "prompt": [*order.request.prompt, *order.marks],
+            "max_tokens": order.request.max_new_tokens - len(order.marks),
+            "return_token_ids": True,
+            **({"thinking_token_budget": order.budget} if order.limited else {}),
+            **sampling(order),
+        }
+        for token in order.marks:
+            yield split.push(token, speech)
+        async for choice in self.line.choices("/v1/completions", body):
+            thinking, answer = "", ""
+            for token in choice.get("token_ids") or ():
+                if speech.answer.stopped:
+                    break
+                more = split.push(token, speech)
+                thinking, answer = thinking + more[0], answer + more[1]
+            written.finished = choice.get("finish_reason") or written.finished
+            yield thinking, answer
+            if speech.answer.stopped:
+                written.stopped = True
+                break
+        yield speech.end()
+
+
+class _Split:
+    """Says of each id whether it is THINK, the closer or ANSWER."""
+
+    def __init__(self, base: Base, order: Order, written: Written) -> None:
+        self.closer, self.order, self.written = base.tags.think_close, order, written
+        self._held: list[int] = []
+        self._closed = False
+
+    def push(self, token: int, speech: Speech) -> Piece:
+        """Take an id; those that a closer may begin with are held back until it is one, or not."""
+        self.written.tokens += 1
+        if self._closed:
+            return self._say(token, Segment.ANSWER, speech)
+        self._held.append(token)
+        if tuple(self._held) == self.closer:
+            self._close()
+            said = [self._say(held, Segment.CLOSE, speech) for held in self._held]
+            return "".join(s[0] for s in said), ""
+        thinking = ""
+        while self._held and tuple(self._held) != self.closer[: len(self._held)]:
+            thinking += self._say(self._held.pop(0), Segment.THINK, speech)[0]
+            self.written.think += 1
+        return thinking, ""
+
+    def _close(self) -> None:
+        self._closed = True
+        limit = self.order.budget if self.order.limited else None
+        forced = limit is not None and self.written.think >= limit
+        disabled = forced and limit == 0
+        self.written.reason = (
+            CloseReason.DISABLED
+            if disabled
+            else CloseReason.BUDGET
+            if forced
+            else CloseReason.NATURAL
+        )
+
+    def _say(self, token: int, segment: Segment, speech: Speech) -> Piece:
+        return speech.push(Step(0, self.written.tokens, token, segment, True, False, 0.0))
+
+
+class TwoCalls:
+    """Any engine with `/v1/completions`: one call thinks, at most the budget; the next one answers."""
+
+    name = "two-calls"
+
+    def __init__(self, line: Line, base: Base) -> None:
+        self.line, self.base = line, base
+
+    async def reply(self, order: Order, written: Written) -> AsyncIterator[Piece]:
+        """Yield the thinking, then the answer behind a closer that this side writes."""
+        base, request = self.base, order.request
+        closer = base.decode(base.tags.think_close, with_control=True)
+        prompt = base.decode(request.prompt, with_control=True)
+        thought = base.decode(order.marks, with_control=True)
+        yield thought, ""
+        room = request.max_new_tokens - request.max_answer_tokens - len(base.tags.think_close)
+        most = (min(order.budget, room) if order.limited else room) - len(order.marks)
+        if most > 0:
+            body = {
+                "prompt": prompt + thought,
+                "max_tokens": most,
+                "stop": [closer],
+                **sampling(order),
+            }
+            ended = None
+            async for choice in self.line.choices("/v1/completions", body):
+                thought += choice.get("text") or ""
+                ended = choice.get("finish_reason") or ended
+                yield choice.get("text") or "", ""
+            written.reason = _why(ended, order)
+        else:
+            written.reason = CloseReason.DISABLED
+        written.think = len(base.encode(thought))
+        answer = Pieces(base, order.stops, strip=True)
+        async for text in self._answer(prompt + thought + closer, order, written):
+            for token in base.encode(text):
+                yield "", answer.push(token)
+            if answer.stopped:
+                written.stopped = True
+                break
+        yield "", answer.end()
+        written.tokens = written.think + len(base.tags.think_close) + answer.count
+
+    async def _answer(self, prompt: str, order: Order, written: Written) -> AsyncIterator[str]:
+        body = {"prompt": prompt, "max_tokens": order.request.max_answer_tokens, **sampling(order)}
+        async for choice in self.line.choices("/v1/completions", body):
+            written.finished = choice.get("finish_reason") or written.finished
+            yield choice.get("text") or ""
+
+
+def _why(finished: str | None, order: Order) -> CloseReason:
+    if finished != "length":
+        return CloseReason.NATURAL
+    return CloseReason.BUDGET if order.limited else CloseReason.MAX_TOKENS
+
+
+class Chats:
+    """An engine that renders messages itself and takes a budget with them.
+
+    Args:
+        name: Of the engine.
+        line: Its connection.
+        base: Whose tokenizer counts what was thought.
+    """
+
+    def __init__(self, name: str, line: Line, base: Base) -> None:
+        self.name, self.line, self.base = name, line, base
+
+    async def reply(self, order: Order, written: Written) -> AsyncIterator[Piece]:
+        """Yield what the engine itself tells apart; why THINK ended it does not say."""
+        if order.messages is None:
+            raise Refused(
+                f"Wanted a conversation: {self.name} takes no budget with a text. Ask "
+                "/v1/chat/completions, or run the proxy with --engine two-calls."
+            )
+        thought = ""
+        answer = Pieces(self.base, order.stops, strip=True)
+        body = {
+            "messages": order.messages,
+            "max_tokens": order.request.max_new_tokens,
+            **(_BUDGETS[self.name](order.budget) if order.limited else {}),
+            **sampling(order),
+        }
+        async for choice in self.line.choices("/v1/chat/completions", body):
+            delta = choice.get("delta") or {}
+            thinking = delta.get("reasoning_content") or delta.get("reasoning") or ""
+            thought += thinking
+            said = [answer.push(token) for token in self.base.encode(delta.get("content") or "")]
+            written.finished = choice.get("finish_reason") or written.finished
+            yield thinking, "".join(said)
+            if answer.stopped:
+                written.stopped = True
+                break
+        yield "", answer.end()
+        written.think = len(self.base.encode(thought))
+        written.tokens = written.think + answer.count
+
+
+def _sglang(budget: int) -> Data:
+    return {"custom_params": {"thinking_budget": budget}}
+
+
+def _llama(budget: int) -> Data:
+    return {"thinking_budget_tokens": budget}
+
+
+_BUDGETS: dict[str, Callable[[int], Data]] = {"sglang": _sglang, "llama.cpp": _llama}
+"""How each engine that renders messages is told a budget."""
+
+ENGINES = ("vllm", "two-calls", *_BUDGETS)
+
+
+def engine_named(name: str, line: Line, base: Base) -> OtherEngine:
+    """Return the engine of a name among `ENGINES`."""
+    if name == Vllm.name:
+        return Vllm(line, base)
+    return TwoCalls(line, base) if name == TwoCalls.name else Chats(name, line, base)

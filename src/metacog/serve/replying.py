@@ -1,0 +1,84 @@
+"""What every route shares: errors in OpenAI's shape, and clients that hang up."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from metacog.errors import InputError
+from metacog.serve.errors import Broken, Busy, Unreachable, error_body
+
+Reply = TypeVar("Reply")
+_CODES = {404: "not_found", 405: "method_not_allowed", 499: "client_gone"}
+
+
+def add_errors(app: FastAPI) -> None:
+    """Answer every error that a route may end in."""
+
+    async def invalid(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:])
+        return failure(400, f"{where}: {first['msg']}", "invalid_value", where or None)
+
+    async def refused(_: Request, error: Exception) -> Response:
+        return failure(400, str(error), "invalid_value", _param(str(error)))
+
+    async def busy(_: Request, error: Exception) -> Response:
+        answer = failure(429, str(error), "queue_full")
+        answer.headers["Retry-After"] = "1"
+        return answer
+
+    async def broken(_: Request, error: Exception) -> Response:
+        return failure(503, str(error), "engine_stopped")
+
+    async def unreachable(_: Request, error: Exception) -> Response:
+        return failure(502, str(error), "engine_unreachable")
+
+    async def http(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        status = error.status_code
+        answer = failure(status, str(error.detail), _CODES.get(status, "invalid_request"))
+        answer.headers.update(error.headers or {})
+        return answer
+
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(InputError, refused)
+    app.add_exception_handler(Busy, busy)
+    app.add_exception_handler(Broken, broken)
+    app.add_exception_handler(Unreachable, unreachable)
+    app.add_exception_handler(HTTPException, http)
+
+
+def failure(status: int, message: str, code: str, param: str | None = None) -> JSONResponse:
+    """Return an error in OpenAI's shape."""
+    return JSONResponse(error_body(status, message, code, param), status)
+
+
+async def unless_gone(work: Coroutine[Any, Any, Reply], http: Request) -> Reply:
+    """Return what the work comes to, or cancel it where the client hangs up before."""
+    whole = asyncio.create_task(work)
+    gone = asyncio.create_task(_hung_up(http))
+    try:
+        await asyncio.wait({whole, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not whole.done():
+            raise HTTPException(499, "The client hung up.")
+        return whole.result()
+    finally:
+        whole.cancel()
+        gone.cancel()
+
+
+async def _hung_up(http: Request) -> None:
+    while (await http.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _param(message: str) -> str | None:
+    """Return the field that a message of ours begins with."""
+    field_name, colon, _ = message.partition(":")
+    return field_name if colon and field_name.replace("_", "").isalpha() else None
