@@ -163,7 +163,7 @@ class Vllm:
             "prompt": [*order.request.prompt, *order.marks],
             "max_tokens": order.request.max_new_tokens - len(order.marks),
             "return_token_ids": True,
-            **({"thinking_token_budget": order.budget} if order.limited else {}),
+            **({"thinking_token_budget": self._named(order)} if order.limited else {}),
             **sampling(order),
         }
         for token in order.marks:
@@ -182,12 +182,21 @@ class Vllm:
                 break
         yield speech.end()
 
+    def _named(self, order: Order) -> int:
+        """Return the number that keeps a budget.
+
+        vLLM 0.32 thinks len(opener) - 1 tokens longer where the opener stands in the prompt and the
+        budget is not 0.
+        """
+        return max(0, order.budget - len(self.base.tags.think_open) + 1)
+
 
 class _Split:
     """Says of each id whether it is THINK, the closer or ANSWER."""
 
     def __init__(self, base: Base, order: Order, written: Written) -> None:
-        self.closer, self.order, self.written = base.tags.think_close, order, written
+        self.tags, self.closer = base.tags, base.tags.think_close
+        self.order, self.written = order, written
         self._held: list[int] = []
         self._closed = False
 
@@ -196,11 +205,14 @@ class _Split:
         self.written.tokens += 1
         if self._closed:
             return self._say(token, Segment.ANSWER, speech)
+        if token in self.tags.eos:
+            return "", ""  # the reply ended inside THINK
         self._held.append(token)
         if tuple(self._held) == self.closer:
             self._close()
-            said = [self._say(held, Segment.CLOSE, speech) for held in self._held]
-            return "".join(s[0] for s in said), ""
+            *first, last = self._held
+            said = [self._say(held, Segment.THINK, speech) for held in first]
+            return "".join(s[0] for s in [*said, self._say(last, Segment.CLOSE, speech)]), ""
         thinking = ""
         while self._held and tuple(self._held) != self.closer[: len(self._held)]:
             thinking += self._say(self._held.pop(0), Segment.THINK, speech)[0]

@@ -2,6 +2,9 @@
 
 throughput_vs_transformers_serve = tokens/s of ours / tokens/s of the peer       higher is better
 ttft_p50_ratio = median seconds to a first token, ours / the peer                lower is better
+
+A first token is the first text that the model wrote: `transformers serve` begins by sending a prompt back
+whose opener stands in the template, before anything has been computed.
 """
 
 import asyncio
@@ -149,9 +152,11 @@ async def _measured(url: str, model: str, load: Load, more: dict[str, Any]) -> S
 async def _timed(client: httpx.AsyncClient, body: dict[str, Any]) -> tuple[int, float]:
     """Return the tokens of one reply and the seconds to its first."""
     begun, first, tokens = time.perf_counter(), None, 0
+    prompt = body["messages"][-1]["content"]
     async with client.stream("POST", "/v1/chat/completions", json=body) as reply:
         async for chunk in _chunks(reply):
-            said = any(_speaks(choice.get("delta", {})) for choice in chunk.get("choices", ()))
+            deltas = [choice.get("delta", {}) for choice in chunk.get("choices", ())]
+            said = any(written_in(delta, prompt) for delta in deltas)
             if said and first is None:
                 first = time.perf_counter() - begun
             tokens = (chunk.get("usage") or {}).get("completion_tokens", tokens)
@@ -170,5 +175,7 @@ async def _chunks(reply: httpx.Response) -> AsyncIterator[dict[str, Any]]:
             yield json.loads(text)
 
 
-def _speaks(delta: dict[str, Any]) -> bool:
-    return any(delta.get(name) for name in ("content", "reasoning", "reasoning_content"))
+def written_in(delta: dict[str, Any], prompt: str) -> bool:
+    """Return whether a part of a reply holds what the model wrote, and not the question sent back."""
+    texts = [delta.get(name) or "" for name in ("content", "reasoning", "reasoning_content")]
+    return any(text and prompt not in text for text in texts)

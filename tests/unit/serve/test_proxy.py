@@ -20,6 +20,7 @@ from metacog.serve.engines import Line, engine_named
 from metacog.serve.proxy import Planner, Proxy, build_proxy
 from metacog.serve.run import engine_for
 from metacog.text.render import render
+from tests.conftest import MakeModel
 from tests.unit.serve.other_engines import Double, chats, running, texts, vllm
 from tests.unit.serve.serving import KEY, QUESTION, body, configured
 
@@ -91,6 +92,25 @@ def test_vllm_gets_the_ids_that_were_read_and_the_budget(
         "unsupported",
         "vllm",
     )
+
+
+@pytest.mark.parametrize("budget", [0, 2, 9])
+def test_marks_of_several_ids_are_no_part_of_the_thinking(
+    make_tiny_model: MakeModel, budget: int
+) -> None:
+    model = make_tiny_model()
+    base = model.base
+    tags = replace(base.tags, think_open=base.encode("so 7"), think_close=base.encode("so 8"))
+    model = replace(model, base=replace(base, tags=tags))
+    double = Double()
+    with proxied(model, "vllm", vllm(double, model)) as asked:
+        said = asked(thinking_token_budget=budget, seed=2).json()["choices"][0]
+    sent = double.asked[0]["thinking_token_budget"]
+    assert sent == max(0, budget - len(tags.think_open) + 1)
+    wanted = bare_reply(model, sent, 2)
+    assert said["message"]["reasoning"] == base.decode(wanted.think, with_control=True)
+    assert said["message"]["content"] == base.decode(wanted.answer).strip()
+    assert said["metacog"]["budget"]["used"] == len(wanted.think)
 
 
 def test_a_stream_says_the_same_and_its_plan_first(tiny_model: MetacogModel) -> None:
