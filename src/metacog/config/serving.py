@@ -41,6 +41,9 @@ class LimitsConfig(Config):
     body_seconds: PositiveReal = 10.0
     """Longest time that a body may take to come."""
 
+    header_seconds: PositiveReal = 10.0
+    """Longest time that headers may take to come."""
+
     messages: PositiveCount = 256
     """Messages of a conversation."""
 

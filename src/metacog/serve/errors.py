@@ -11,7 +11,16 @@ Data = dict[str, Any]
 
 
 class Busy(RunError):
-    """As many requests wait as may."""
+    """As many requests wait as may.
+
+    Args:
+        message: What is said.
+        seconds: After which there may be room.
+    """
+
+    def __init__(self, message: str, seconds: int = 1) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 class Broken(RunError):

@@ -24,7 +24,7 @@ from metacog.records import Request as EngineRequest
 from metacog.records import Segment
 from metacog.serve.asking import behind, chat_prompts, requests_for, text_prompts
 from metacog.serve.engines import Line, Order, OtherEngine
-from metacog.serve.errors import LOG
+from metacog.serve.errors import LOG, Busy
 from metacog.serve.guard import Guard
 from metacog.serve.metrics import Metrics
 from metacog.serve.page import add_page
@@ -136,7 +136,7 @@ class _Desk:
         if self.proxy.config.log_prompts:
             LOG.info("asked: %s", asked.model_dump_json(exclude_unset=True))
         if self.load.running >= self.proxy.config.batch.rows + self.proxy.config.batch.queue:
-            raise HTTPException(429, "As many replies are under way as may. Try later.")
+            raise Busy("As many replies are under way as may. Try later.")
         relay = Relay(
             self.proxy.engine,
             asked,

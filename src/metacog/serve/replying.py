@@ -29,8 +29,9 @@ def add_errors(app: FastAPI) -> None:
         return failure(400, str(error), "invalid_value", _param(str(error)))
 
     async def busy(_: Request, error: Exception) -> Response:
+        assert isinstance(error, Busy)
         answer = failure(429, str(error), "queue_full")
-        answer.headers["Retry-After"] = "1"
+        answer.headers["Retry-After"] = str(error.seconds)
         return answer
 
     async def broken(_: Request, error: Exception) -> Response:

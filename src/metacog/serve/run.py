@@ -14,6 +14,7 @@ from metacog.model.bundle import MetacogModel
 from metacog.serve.app import Service, build_app
 from metacog.serve.errors import LOG
 from metacog.serve.guard import HEADER_BYTES
+from metacog.serve.protocol import bounded
 from metacog.serve.proxy import Proxy, build_proxy
 
 _IDLE_SECONDS = 15
@@ -63,7 +64,7 @@ def server_of(app: FastAPI, config: ServingConfig) -> uvicorn.Server:
         log_level="warning",
         access_log=False,
         ws="none",
-        http="h11",
+        http=bounded(config.limits.header_seconds),
         h11_max_incomplete_event_size=HEADER_BYTES,
         timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=round(config.shutdown_seconds),

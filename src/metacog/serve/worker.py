@@ -2,8 +2,10 @@
 
 import asyncio
 import itertools
+import math
 import threading
 import time
+from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
@@ -17,6 +19,8 @@ from metacog.serve.waiting import Line
 
 STALL_SECONDS = 4.0
 """Silence of running replies after which the server is not ready."""
+_PACE, _LONGEST_WAIT = 32, 60
+"""Replies that say how fast others end, and the most seconds that somebody is told to wait."""
 _RESTARTS = 3
 """Times the engine is begun anew after an error before the worker gives up."""
 
@@ -39,6 +43,7 @@ class Worker:
         self._tickets: dict[int, Ticket] = {}
         self._posts: list[tuple[Ticket, Event | None]] = []
         self._rows, self._heard = 0, time.monotonic()
+        self._ends: deque[float] = deque(maxlen=_PACE)
         self._ended = False
         self._thread = threading.Thread(target=self._work, name="metacog-engine", daemon=True)
 
@@ -102,7 +107,8 @@ class Worker:
                 raise Broken("Wanted a running engine, found it stopped. Start the server again.")
             if len(self._line) + len(requests) > self.batch.queue:
                 raise Busy(
-                    f"{len(self._line)} requests wait of {self.batch.queue} that may. Try later."
+                    f"{len(self._line)} requests wait of {self.batch.queue} that may. Try later.",
+                    self._room_in(),
                 )
             if not self._tickets:
                 self._heard = time.monotonic()
@@ -150,6 +156,14 @@ class Worker:
             left, self._leaving = self._leaving, set()
             return left
 
+    def _room_in(self) -> int:
+        """Return the seconds that those who wait will take, by the pace of the last replies."""
+        ends = self._ends
+        if len(ends) < 2:
+            return 1
+        pace = (ends[-1] - ends[0]) / (len(ends) - 1)
+        return min(_LONGEST_WAIT, max(1, math.ceil(pace * len(self._line))))
+
     def _work(self) -> None:
         for _ in range(1 + _RESTARTS):
             if survives(self._serve):
@@ -169,6 +183,8 @@ class Worker:
         with self._changed:
             ended = isinstance(event, Generation)
             self._rows -= ended
+            if ended:
+                self._ends.append(time.monotonic())
             find = self._tickets.pop if ended else self._tickets.get
             ticket = find(event.request_id, None)
         if ticket is not None:
