@@ -101,8 +101,29 @@ async def test_f_folds_thinking_and_f2_saves_a_picture(
         await pilot.press("f")
         assert "so 3" not in str(reply.content)
         assert "folded" in str(reply.content)
+        await pilot.press("f2")
+        assert "folded" in (run.path / "metacog-1.svg").read_text().replace("&#160;", " ")
         await pilot.press("escape", "f2")
-        assert (run.path / "metacog-1.svg").read_text().startswith("<svg")
+        assert (run.path / "metacog-2.svg").read_text().startswith("<svg")
+
+
+async def test_the_palette_finds_a_key_by_what_it_does(
+    write_run: WriteRun, some_events: list[Event]
+) -> None:
+    app = watching(write_run(some_events))
+    async with app.run_test(size=SIZE) as pilot:
+        await painted(pilot)
+        await pilot.press("ctrl+p")
+        await pilot.pause(0.3)
+        assert type(app.screen).__name__ == "CommandPalette"
+        await pilot.press(*"thinking")
+        await pilot.pause(0.8)
+        await pilot.press("enter")
+        await pilot.pause(0.3)
+        if type(app.screen).__name__ == "CommandPalette":
+            await pilot.press("enter")
+            await pilot.pause(0.3)
+        assert app.screen.query("#reply")
 
 
 async def test_i_asks_the_model_of_the_run(write_run: WriteRun, some_events: list[Event]) -> None:

@@ -33,7 +33,7 @@ class Cockpit(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "quit", "Leave (runs go on)"),
         Binding("f1", "keys", "Keys", show=False),
-        Binding("f2", "picture", "Screenshot", show=False),
+        Binding("f2", "picture", "Screenshot", show=False, priority=True),
         Binding("i", "inspect", "Inspect a model", show=False),
     ]
 

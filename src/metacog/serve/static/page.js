@@ -75,7 +75,7 @@ class Turn {
 
   meter() {
     const meter = this.part(".meter");
-    const share = this.cap === null ? (this.used ? 1 : 0) : this.cap === 0 ? 1 : Math.min(1, this.used / this.cap);
+    const share = this.cap === null ? (this.used ? 1 : 0) : this.cap === 0 ? 0 : Math.min(1, this.used / this.cap);
     meter.classList.toggle("free", this.cap === null);
     meter.classList.toggle("full", this.cap !== null && this.used >= this.cap);
     meter.firstElementChild.style.width = `${100 * share}%`;
