@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
+import pytest
 
 from metacog.model.bundle import MetacogModel
 from tests.unit.serve.serving import KEY, body, configured, served
@@ -23,7 +24,9 @@ def reply(url: str, number: int) -> Any:
     found = httpx.post(url + PATH, headers=head, json=body(**ASKED[number]), timeout=120)
     assert found.status_code == 200, found.text
     choice = found.json()["choices"][0]
-    return choice["message"], choice["metacog"]
+    told = choice["metacog"]
+    exact = [choice["message"], told["plan"], told["budget"], told["close_reason"]]
+    return [*exact, tuple(told["token_ids"])], told["confidence"]
 
 
 def test_replies_to_one_prompt_are_those_of_a_cold_server(tiny_model: MetacogModel) -> None:
@@ -35,5 +38,7 @@ def test_replies_to_one_prompt_are_those_of_a_cold_server(tiny_model: MetacogMod
     for number in range(len(ASKED)):
         with served(tiny_model, config) as url:
             cold.append(reply(url, number))
-    assert together == cold * 3
-    assert len({str(metacog["token_ids"]) for _, metacog in cold}) > len(ASKED) // 2
+    assert [exact for exact, _ in together] == [exact for exact, _ in cold] * 3
+    confidences = [confidence for _, confidence in cold] * 3
+    assert [confidence for _, confidence in together] == pytest.approx(confidences, abs=1e-5)
+    assert len({exact[-1] for exact, _ in cold}) > len(ASKED) // 2
