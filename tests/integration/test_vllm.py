@@ -2,13 +2,10 @@
 
 import os
 import shutil
-import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import httpx
 import openai
 import pytest
 
@@ -18,17 +15,16 @@ from metacog.decode.engine import Engine
 from metacog.decode.settings import engine_settings, request_for
 from metacog.model.bundle import load_model
 from metacog.model.places import BUNDLED
-from metacog.serve.engines import Line, Vllm
+from metacog.serve.engines import Connection, Vllm
 from metacog.serve.proxy import Planner, Proxy, build_proxy
 from metacog.serve.run import engine_for
-from metacog.serve.speed import free_port
+from metacog.serve.speed import free_port, running
 from metacog.text.render import render
-from tests.unit.serve.other_engines import running
+from tests.unit.serve import serving
 from tests.unit.serve.serving import KEY, configured
 
 PROGRAM = os.environ.get("METACOG_TEST_VLLM")
 SMOLLM2 = Path(__file__).parents[2] / "models" / "SmolLM2-135M-Instruct"
-SECONDS = 300
 BUDGETS = ("auto", 0, 1, 2, 3, 7, 19, -1)
 
 pytestmark = [
@@ -58,27 +54,13 @@ def served(
     port, marks = free_port(), '{"reasoning_start_str": "<think>", "reasoning_end_str": "</think>"}'
     options = ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", "served"]
     numbers = ["--dtype", "float32", "--enforce-eager", "--max-model-len", "1024"]
-    process = subprocess.Popen(
-        [str(PROGRAM), "serve", str(folder), *options, *numbers, "--reasoning-config", marks],
-        env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"},
-    )
-    try:
-        url, end = f"http://127.0.0.1:{port}", time.monotonic() + SECONDS
-        while not _there(url):
-            assert process.poll() is None
-            assert time.monotonic() < end, "vLLM did not begin"
-            time.sleep(0.5)
-        yield ("nano" if nano else str(SMOLLM2)), url
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
-
-
-def _there(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/v1/models", timeout=5).status_code == 200
-    except httpx.TransportError:
-        return False
+    environment = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        command = [str(PROGRAM), "serve", str(folder), *options, *numbers]
+        with running([*command, "--reasoning-config", marks], port) as url:
+            yield ("nano" if nano else str(SMOLLM2)), url
 
 
 def test_every_budget_is_kept_and_replies_are_those_of_the_bare_base(
@@ -88,11 +70,11 @@ def test_every_budget_is_kept_and_replies_are_those_of_the_bare_base(
     model = load_model(name)
     bare = replace(model, reader=None, gate=None)
     engine = Engine(bare, engine_settings(bare, rows=1))
-    line = Line(url, "served", None)
+    connection = Connection(url, "served", None)
     planner = Planner(engine_for(model, 1, 512))
-    proxy = Proxy(planner, line, Vllm(line, model.base), "tiny", configured())
+    proxy = Proxy(planner, connection, Vllm(connection, model.base), "tiny", configured())
     same, compared = 0, 0
-    with running(build_proxy(proxy)) as address:
+    with serving.running(build_proxy(proxy), proxy.config) as address:
         client = openai.OpenAI(base_url=f"{address}/v1", api_key=KEY, max_retries=0)
         for number, question in enumerate(draw_questions(Split.VALIDATION, 24)):
             asked = BUDGETS[number % len(BUDGETS)]
@@ -119,7 +101,12 @@ def test_every_budget_is_kept_and_replies_are_those_of_the_bare_base(
                 request = request_for(bare, ids, budget=budget["enforced"], temperature=0.0)
                 (own,) = engine.generate([replace(request, max_new_tokens=160)])
                 compared += 1
-                same += choice.message.content == model.base.decode(own.answer).strip()
-    assert same >= 0.8 * compared
+                thought = choice.message.model_extra
+                assert thought is not None
+                same += (choice.message.content, thought["reasoning"]) == (
+                    model.base.decode(own.answer).strip(),
+                    model.base.decode(own.think, with_control=True),
+                )
+    assert same == compared
     if name == "nano":
         assert compared == 6

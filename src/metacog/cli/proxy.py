@@ -47,7 +47,7 @@ def plan_proxy(
     if not upstream.startswith(("http://", "https://")):
         raise InputError(f"Wanted the address of an engine, http://..., got {upstream!r}.")
     from metacog.model.bundle import load_model
-    from metacog.serve.engines import ENGINES, Line, engine_named
+    from metacog.serve.engines import ENGINES, Connection, engine_named
     from metacog.serve.proxy import Planner, Proxy
     from metacog.serve.run import engine_for, run_proxy
 
@@ -55,7 +55,11 @@ def plan_proxy(
         raise InputError(f"Wanted an engine among {', '.join(ENGINES)}, got {engine!r}.")
     loaded = load_model(model, layer=layer, base_path=base)
     name = found.name or Path(model).name
-    line = Line(upstream, upstream_model or name, os.environ.get(_UPSTREAM_KEY))
+    connection = Connection(upstream, upstream_model or name, os.environ.get(_UPSTREAM_KEY))
     planner = Planner(engine_for(loaded, 1, found.batch.context))
-    typer.echo(f"metacog: planning for {engine} at {line.url}, on port {found.port}", err=True)
-    run_proxy(Proxy(planner, line, engine_named(engine, line, loaded.base), name, found))
+    typer.echo(
+        f"metacog: planning for {engine} at {connection.url}, on port {found.port}", err=True
+    )
+    run_proxy(
+        Proxy(planner, connection, engine_named(engine, connection, loaded.base), name, found)
+    )

@@ -79,8 +79,8 @@ class OtherEngine(Protocol):
         """
 
 
-class Line:
-    """The connection to an engine.
+class Connection:
+    """The way to an engine.
 
     Args:
         url: Of its API, without `/v1`.
@@ -153,22 +153,25 @@ class Vllm:
 
     name = "vllm"
 
-    def __init__(self, line: Line, base: Base) -> None:
-        self.line, self.base = line, base
+    def __init__(self, connection: Connection, base: Base) -> None:
+        self.connection, self.base = connection, base
 
     async def reply(self, order: Order, written: Written) -> AsyncIterator[Piece]:
         """Yield a reply, split by its ids as the engine of training splits them."""
-        speech, split = Speech(self.base, order.stops), _Split(self.base, order, written)
+        named = self._named(order)
+        forced_at = order.budget if named else named
+        speech = Speech(self.base, order.stops)
+        split = _Split(self.base, written, forced_at, disabled=order.budget == 0)
         body = {
             "prompt": [*order.request.prompt, *order.marks],
             "max_tokens": order.request.max_new_tokens - len(order.marks),
             "return_token_ids": True,
-            **({"thinking_token_budget": self._named(order)} if order.limited else {}),
+            **({"thinking_token_budget": named} if named is not None else {}),
             **sampling(order),
         }
         for token in order.marks:
             yield split.push(token, speech)
-        async for choice in self.line.choices("/v1/completions", body):
+        async for choice in self.connection.choices("/v1/completions", body):
             thinking, answer = "", ""
             for token in choice.get("token_ids") or ():
                 if speech.answer.stopped:
@@ -182,21 +185,31 @@ class Vllm:
                 break
         yield speech.end()
 
-    def _named(self, order: Order) -> int:
-        """Return the number that keeps a budget.
+    def _named(self, order: Order) -> int | None:
+        """Return the number that keeps a budget, None where there is none.
 
         vLLM 0.32 thinks len(opener) - 1 tokens longer where the opener stands in the prompt and the
         budget is not 0.
         """
-        return max(0, order.budget - len(self.base.tags.think_open) + 1)
+        longer = len(self.base.tags.think_open) - 1
+        return max(0, order.budget - longer) if order.limited else None
 
 
 class _Split:
-    """Says of each id whether it is THINK, the closer or ANSWER."""
+    """Says of each id whether it is THINK, the closer or ANSWER.
 
-    def __init__(self, base: Base, order: Order, written: Written) -> None:
-        self.tags, self.closer = base.tags, base.tags.think_close
-        self.order, self.written = order, written
+    Args:
+        base: Whose ids come.
+        written: Told what came.
+        forced_at: THINK tokens after which the engine closes, None for never.
+        disabled: Whether no thinking was wanted.
+    """
+
+    def __init__(
+        self, base: Base, written: Written, forced_at: int | None, *, disabled: bool
+    ) -> None:
+        self.tags, self.closer, self.written = base.tags, base.tags.think_close, written
+        self.forced_at, self.disabled = forced_at, disabled
         self._held: list[int] = []
         self._closed = False
 
@@ -221,16 +234,10 @@ class _Split:
 
     def _close(self) -> None:
         self._closed = True
-        limit = self.order.budget if self.order.limited else None
-        forced = limit is not None and self.written.think >= limit
-        disabled = forced and limit == 0
-        self.written.reason = (
-            CloseReason.DISABLED
-            if disabled
-            else CloseReason.BUDGET
-            if forced
-            else CloseReason.NATURAL
-        )
+        if self.forced_at is None or self.written.think < self.forced_at:
+            self.written.reason = CloseReason.NATURAL
+        else:
+            self.written.reason = CloseReason.DISABLED if self.disabled else CloseReason.BUDGET
 
     def _say(self, token: int, segment: Segment, speech: Speech) -> Piece:
         return speech.push(Step(0, self.written.tokens, token, segment, True, False, 0.0))
@@ -241,8 +248,8 @@ class TwoCalls:
 
     name = "two-calls"
 
-    def __init__(self, line: Line, base: Base) -> None:
-        self.line, self.base = line, base
+    def __init__(self, connection: Connection, base: Base) -> None:
+        self.connection, self.base = connection, base
 
     async def reply(self, order: Order, written: Written) -> AsyncIterator[Piece]:
         """Yield the thinking, then the answer behind a closer that this side writes."""
@@ -261,7 +268,7 @@ class TwoCalls:
                 **sampling(order),
             }
             ended = None
-            async for choice in self.line.choices("/v1/completions", body):
+            async for choice in self.connection.choices("/v1/completions", body):
                 thought += choice.get("text") or ""
                 ended = choice.get("finish_reason") or ended
                 yield choice.get("text") or "", ""
@@ -281,7 +288,7 @@ class TwoCalls:
 
     async def _answer(self, prompt: str, order: Order, written: Written) -> AsyncIterator[str]:
         body = {"prompt": prompt, "max_tokens": order.request.max_answer_tokens, **sampling(order)}
-        async for choice in self.line.choices("/v1/completions", body):
+        async for choice in self.connection.choices("/v1/completions", body):
             written.finished = choice.get("finish_reason") or written.finished
             yield choice.get("text") or ""
 
@@ -297,12 +304,12 @@ class Chats:
 
     Args:
         name: Of the engine.
-        line: Its connection.
+        connection: To it.
         base: Whose tokenizer counts what was thought.
     """
 
-    def __init__(self, name: str, line: Line, base: Base) -> None:
-        self.name, self.line, self.base = name, line, base
+    def __init__(self, name: str, connection: Connection, base: Base) -> None:
+        self.name, self.connection, self.base = name, connection, base
 
     async def reply(self, order: Order, written: Written) -> AsyncIterator[Piece]:
         """Yield what the engine itself tells apart; why THINK ended it does not say."""
@@ -319,7 +326,7 @@ class Chats:
             **(_BUDGETS[self.name](order.budget) if order.limited else {}),
             **sampling(order),
         }
-        async for choice in self.line.choices("/v1/chat/completions", body):
+        async for choice in self.connection.choices("/v1/chat/completions", body):
             delta = choice.get("delta") or {}
             thinking = delta.get("reasoning_content") or delta.get("reasoning") or ""
             thought += thinking
@@ -348,8 +355,8 @@ _BUDGETS: dict[str, Callable[[int], Data]] = {"sglang": _sglang, "llama.cpp": _l
 ENGINES = ("vllm", "two-calls", *_BUDGETS)
 
 
-def engine_named(name: str, line: Line, base: Base) -> OtherEngine:
+def engine_named(name: str, connection: Connection, base: Base) -> OtherEngine:
     """Return the engine of a name among `ENGINES`."""
     if name == Vllm.name:
-        return Vllm(line, base)
-    return TwoCalls(line, base) if name == TwoCalls.name else Chats(name, line, base)
+        return Vllm(connection, base)
+    return TwoCalls(connection, base) if name == TwoCalls.name else Chats(name, connection, base)

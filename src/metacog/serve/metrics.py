@@ -11,7 +11,7 @@ _TOKENS = (0, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
 
 
 @runtime_checkable
-class Load(Protocol):
+class Occupancy(Protocol):
     """How much is under way."""
 
     @property
@@ -26,7 +26,7 @@ class Load(Protocol):
 class Metrics:
     """One server's counters, in a registry of its own."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, occupancy: Occupancy) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "metacog_requests",
@@ -61,9 +61,9 @@ class Metrics:
         running = Gauge(
             "metacog_running", "Replies that are being written.", registry=self.registry
         )
-        running.set_function(lambda: load.running)
+        running.set_function(lambda: occupancy.running)
         waiting = Gauge("metacog_waiting", "Requests that wait for a slot.", registry=self.registry)
-        waiting.set_function(lambda: load.waiting)
+        waiting.set_function(lambda: occupancy.waiting)
 
     def _histogram(self, name: str, text: str, bounds: tuple[int | float, ...]) -> Histogram:
         return Histogram(name, text, buckets=bounds, registry=self.registry)

@@ -23,7 +23,7 @@ from metacog.decode.terms import NO_LIMIT
 from metacog.records import Request as EngineRequest
 from metacog.records import Segment
 from metacog.serve.asking import behind, chat_prompts, requests_for, text_prompts
-from metacog.serve.engines import Line, Order, OtherEngine
+from metacog.serve.engines import Connection, Order, OtherEngine
 from metacog.serve.errors import LOG, Busy
 from metacog.serve.guard import Guard
 from metacog.serve.metrics import Metrics
@@ -81,7 +81,7 @@ class Planner:
 
 
 @dataclass
-class _Load:
+class _Occupancy:
     """Replies that are being written."""
 
     running: int = 0
@@ -93,7 +93,7 @@ class Proxy:
     """What plans, what writes, and under which name."""
 
     planner: Planner
-    line: Line
+    connection: Connection
     engine: OtherEngine
     name: str
     """Of the model, as clients name it."""
@@ -102,19 +102,19 @@ class Proxy:
 
 def build_proxy(proxy: Proxy) -> FastAPI:
     """Return the application."""
-    load = _Load()
-    metrics = Metrics(load)
+    occupancy = _Occupancy()
+    metrics = Metrics(occupancy)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        await proxy.line.client.aclose()
+        await proxy.connection.client.aclose()
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Guard, config=proxy.config, metrics=metrics)
     add_errors(app)
-    _state(app, proxy, load, metrics)
-    _replies(app, _Desk(proxy, load, metrics))
+    _state(app, proxy, occupancy, metrics)
+    _replies(app, _Desk(proxy, occupancy, metrics))
     add_page(app)
     return app
 
@@ -124,7 +124,7 @@ class _Desk:
     """Takes bodies in and hands replies out, whatever their shape."""
 
     proxy: Proxy
-    load: _Load
+    occupancy: _Occupancy
     metrics: Metrics
 
     async def answer(
@@ -135,7 +135,7 @@ class _Desk:
         asked.check(self.proxy.config.limits)
         if self.proxy.config.log_prompts:
             LOG.info("asked: %s", asked.model_dump_json(exclude_unset=True))
-        if self.load.running >= self.proxy.config.batch.rows + self.proxy.config.batch.queue:
+        if self.occupancy.running >= self.proxy.config.batch.rows + self.proxy.config.batch.queue:
             raise Busy("As many replies are under way as may. Try later.")
         relay = Relay(
             self.proxy.engine,
@@ -147,19 +147,19 @@ class _Desk:
         )
         if asked.stream:
             return StreamingResponse(self._counted(relay), media_type="text/event-stream")
-        self.load.running += 1
+        self.occupancy.running += 1
         try:
             return JSONResponse(await unless_gone(relay.whole(), http))
         finally:
-            self.load.running -= 1
+            self.occupancy.running -= 1
 
     async def _counted(self, relay: Relay) -> AsyncIterator[str]:
-        self.load.running += 1
+        self.occupancy.running += 1
         try:
             async for chunk in relay.chunks():
                 yield chunk
         finally:
-            self.load.running -= 1
+            self.occupancy.running -= 1
 
 
 def _replies(app: FastAPI, desk: _Desk) -> None:
@@ -181,15 +181,15 @@ def _replies(app: FastAPI, desk: _Desk) -> None:
         return await desk.answer(asked, http, TextShape(), plan)
 
 
-def _state(app: FastAPI, proxy: Proxy, load: _Load, metrics: Metrics) -> None:
+def _state(app: FastAPI, proxy: Proxy, occupancy: _Occupancy, metrics: Metrics) -> None:
     @app.get("/health")
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
     @app.get("/ready")
     async def ready() -> Response:
-        there = await proxy.line.answers()
-        said = {"ready": there, "running": load.running, "waiting": load.waiting}
+        there = await proxy.connection.answers()
+        said = {"ready": there, "running": occupancy.running, "waiting": occupancy.waiting}
         return JSONResponse(said, 200 if there else 503)
 
     @app.get("/metrics")

@@ -1,15 +1,10 @@
 """Doubles of other engines on a real port: they check what they are asked, and write as such an engine does."""
 
-import contextlib
 import json
-import socket
-import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
@@ -34,10 +29,14 @@ class Double:
 
 
 def vllm(double: Double, model: MetacogModel) -> FastAPI:
-    """Ids in, ids out, budgets kept: the bare base under this project's engine."""
+    """Ids in, ids out, budgets as vLLM keeps them: the bare base under this project's engine."""
     app = FastAPI()
     bare = replace(model, reader=None, gate=None)
     engine = Engine(bare, engine_settings(bare, rows=1))
+
+    def overshot(budget: int) -> int:
+        """Return what vLLM makes of a budget where the opener is several ids."""
+        return budget + len(bare.base.tags.think_open) - 1 if budget > 0 else budget
 
     @app.post("/v1/completions")
     async def completions(http: Request) -> Response:
@@ -51,7 +50,7 @@ def vllm(double: Double, model: MetacogModel) -> FastAPI:
         request = EngineRequest(
             id=0,
             prompt=tuple(body["prompt"]),
-            budget=body.get("thinking_token_budget", -1),
+            budget=overshot(body.get("thinking_token_budget", -1)),
             seed=body["seed"],
             temperature=body["temperature"],
             top_p=body["top_p"],
@@ -97,23 +96,6 @@ def texts(double: Double) -> FastAPI:
 
     _models(app)
     return app
-
-
-@contextlib.contextmanager
-def running(app: FastAPI) -> Iterator[str]:
-    """Yield the address of an application on a free port."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, log_level="warning"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
-        listening.close()
 
 
 def _streamed(chunks: list[dict[str, Any]], double: Double) -> Response:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from fastapi import FastAPI
+
 from metacog.config.serving import ServingConfig
 from metacog.model.bundle import MetacogModel
 from metacog.serve.app import Service, build_app
@@ -29,7 +31,13 @@ def body(seed: int = 0, **more: Any) -> dict[str, Any]:
 def served(model: MetacogModel, config: ServingConfig) -> Iterator[str]:
     """Yield the address of a server that answers until the block ends."""
     engine = engine_for(model, config.batch.rows, config.batch.context)
-    app = build_app(engine, Service("tiny", config))
+    with running(build_app(engine, Service("tiny", config)), config) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def running(app: FastAPI, config: ServingConfig) -> Iterator[str]:
+    """Yield the address of an application that runs until the block ends."""
     listening = socket.create_server(("127.0.0.1", 0))
     server = server_of(app, config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

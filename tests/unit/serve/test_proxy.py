@@ -16,13 +16,13 @@ from metacog.decode.engine import Engine
 from metacog.decode.settings import engine_settings, request_for
 from metacog.model.bundle import MetacogModel
 from metacog.records import Generation
-from metacog.serve.engines import Line, engine_named
+from metacog.serve.engines import Connection, engine_named
 from metacog.serve.proxy import Planner, Proxy, build_proxy
 from metacog.serve.run import engine_for
 from metacog.text.render import render
 from tests.conftest import MakeModel
-from tests.unit.serve.other_engines import Double, chats, running, texts, vllm
-from tests.unit.serve.serving import KEY, QUESTION, body, configured
+from tests.unit.serve.other_engines import Double, chats, texts, vllm
+from tests.unit.serve.serving import KEY, QUESTION, body, configured, running
 
 HEAD = {"Authorization": f"Bearer {KEY}"}
 
@@ -44,12 +44,14 @@ class Asking:
 def proxied(model: MetacogModel, name: str, app: FastAPI | None, **config: Any) -> Iterator[Asking]:
     """Yield a client of a proxy before an engine; without an app nobody listens there."""
     with contextlib.ExitStack() as stack:
-        url = "http://127.0.0.1:9" if app is None else stack.enter_context(running(app))
-        line = Line(url, "served", None)
-        engine = engine_named(name, line, model.base)
+        url = (
+            "http://127.0.0.1:9" if app is None else stack.enter_context(running(app, configured()))
+        )
+        connection = Connection(url, "served", None)
+        engine = engine_named(name, connection, model.base)
         planner = Planner(engine_for(model, 1, 512))
-        proxy = Proxy(planner, line, engine, "tiny", configured(**config))
-        address = stack.enter_context(running(build_proxy(proxy)))
+        proxy = Proxy(planner, connection, engine, "tiny", configured(**config))
+        address = stack.enter_context(running(build_proxy(proxy), proxy.config))
         client = stack.enter_context(httpx.Client(base_url=address, headers=HEAD, timeout=60))
 
         yield Asking(client)
@@ -107,10 +109,14 @@ def test_marks_of_several_ids_are_no_part_of_the_thinking(
         said = asked(thinking_token_budget=budget, seed=2).json()["choices"][0]
     sent = double.asked[0]["thinking_token_budget"]
     assert sent == max(0, budget - len(tags.think_open) + 1)
-    wanted = bare_reply(model, sent, 2)
+    wanted = bare_reply(model, budget if sent else 0, 2)
     assert said["message"]["reasoning"] == base.decode(wanted.think, with_control=True)
     assert said["message"]["content"] == base.decode(wanted.answer).strip()
     assert said["metacog"]["budget"]["used"] == len(wanted.think)
+    reason = said["metacog"]["close_reason"]
+    assert reason == (
+        "disabled" if budget == 0 else "budget" if not sent else wanted.budget.close_reason
+    )
 
 
 def test_a_stream_says_the_same_and_its_plan_first(tiny_model: MetacogModel) -> None:
