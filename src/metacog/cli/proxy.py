@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from metacog.cli.options import BaseName, LayerPath, ModelName
+from metacog.cli.options import (
+    BaseName,
+    Host,
+    LayerPath,
+    ModelName,
+    PortNumber,
+    ServingFile,
+    ServingKeys,
+)
 
 _KEYS, _UPSTREAM_KEY = "METACOG_API_KEYS", "METACOG_UPSTREAM_KEY"
 
@@ -22,14 +30,10 @@ def plan_proxy(
     upstream_model: Annotated[
         str | None, typer.Option(help="The base, as the engine names it; by default as here.")
     ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="A YAML file, as for `metacog serve`.")
-    ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a key.")
-    ] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on.", min=0, max=65535)] = None,
+    config: ServingFile = None,
+    overrides: ServingKeys = None,
+    host: Host = None,
+    port: PortNumber = None,
 ) -> None:
     """Plan here, write there: budgets of the layer for an OpenAI-compatible engine.
 

@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from metacog.cli.options import BaseName, LayerPath, ModelName
+from metacog.cli.options import (
+    BaseName,
+    Host,
+    LayerPath,
+    ModelName,
+    PortNumber,
+    ServingFile,
+    ServingKeys,
+)
 
 _KEYS = "METACOG_API_KEYS"
 
@@ -15,15 +23,10 @@ def serve(
     model: ModelName,
     layer: LayerPath = None,
     base: BaseName = None,
-    config: Annotated[
-        Path | None, typer.Option(help="A YAML file; `docs/serving.md` lists its keys.")
-    ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Set a key, such as batch.rows=16."),
-    ] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on.", min=0, max=65535)] = None,
+    config: ServingFile = None,
+    overrides: ServingKeys = None,
+    host: Host = None,
+    port: PortNumber = None,
     rows: Annotated[int | None, typer.Option(help="Most replies that run at once.", min=1)] = None,
     queue: Annotated[
         int | None, typer.Option(help="Most requests that wait for a slot.", min=0)
