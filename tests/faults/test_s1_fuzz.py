@@ -111,7 +111,7 @@ def test_a_hundred_bodies(client: httpx.Client) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_two_thousand_bodies_in_flat_memory(client: httpx.Client) -> None:
-    fuzz(client, CASES)
+    fuzz(client, MANY // 2)  # memory is flat once every kind of refusal has been seen
     before = psutil.Process(os.getpid()).memory_info().rss
     fuzz(client, MANY)
     assert psutil.Process(os.getpid()).memory_info().rss < 1.05 * before

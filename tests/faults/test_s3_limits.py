@@ -54,12 +54,20 @@ def test_a_budget(client: httpx.Client, name: str, value: Any) -> None:
         {"messages": [{**TURN, "role": "root"}]},
         {"messages": [{**TURN, "content": [["?"]]}]},
         {"messages": [{**TURN, "content": "? " * 20_000}]},
+        {"messages": [{**TURN, "content": ""}, {**TURN, "content": "\ud800"}]},
         {"plan": "no-such-plan"},
         {"stream_options": {"include_usage": True, "more": 1}},
     ],
 )
 def test_a_field(client: httpx.Client, more: dict[str, Any]) -> None:
     refused(client, more)
+
+
+def test_half_of_a_surrogate_pair_in_a_text(client: httpx.Client) -> None:
+    asked = json.dumps({"model": "tiny", "prompt": "15 \ud800"})
+    found = client.post("/v1/completions", content=asked)
+    assert found.status_code == 400
+    assert found.json()["error"]["code"] == "invalid_value"
 
 
 def test_depth_and_headers(client: httpx.Client) -> None:

@@ -27,7 +27,8 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, s
 
     Raises:
         InputError: If there is no message, the last one is blank, one has a role or a key that
-            templates don't know, or a control token in one cannot be told from text.
+            templates don't know, or text that is no Unicode, or a control token in one cannot be told
+            from text.
         ModelError: If the tokenizer pads on the right, has no chat template, or one that tries
             what a template may not or runs on.
     """
@@ -49,8 +50,9 @@ def encode_plain(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Return the ids of a text in which no control token's name stands for the token.
 
     Raises:
-        InputError: If a control token in it cannot be told from text.
+        InputError: If it is no Unicode, or a control token in it cannot be told from text.
     """
+    _check_text(text)
     control = _control_of(tokenizer)
     folded = unicodedata.normalize("NFKC", text)
     if not any(token in text or token in folded for token in control):
@@ -119,8 +121,20 @@ def _check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
         )
 
 
+def _check_text(text: str) -> None:
+    """Refuse half of a surrogate pair: JSON can write one, but no encoding of Unicode can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"Wanted text in Unicode, got half of a surrogate pair at letter {error.start}. Leave it out."
+        ) from error
+
+
 def _check_messages(messages: Sequence[Mapping[str, str]]) -> None:
     for message in messages:
+        for text in message.values():
+            _check_text(text)
         if not {"role", "content"} <= message.keys() <= _KEYS:
             raise InputError(
                 "Wanted messages with the keys role and content, and name if need be, got "
