@@ -1,6 +1,8 @@
 """S3: a number, a list or a text beyond its limit is refused before anything reaches the model."""
 
 import json
+import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -74,6 +76,28 @@ def test_depth_and_headers(client: httpx.Client) -> None:
     deep = b"[" * 100_000 + b"]" * 100_000
     assert client.post(PATH, content=deep).status_code == 400
     assert client.get("/health", headers={"X-Long": "a" * 200_000}).status_code in {400, 431}
+
+
+def test_refused_headers_that_go_on_still_get_their_answer(client: httpx.Client) -> None:
+    address = client.base_url.host, client.base_url.port or 80
+    with socket.create_connection(address, timeout=30) as peer:
+        peer.sendall(b"GET /health HTTP/1.1\r\nX-Long: " + b"a" * 200_000)
+        for _ in range(20):
+            time.sleep(0.01)
+            peer.sendall(b"a" * 10_000)
+        peer.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: peer.recv(65_536), b""))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+def test_refused_headers_that_never_end_lose_their_connection(tiny_model: MetacogModel) -> None:
+    config = configured(limits={"header_seconds": 0.5})
+    with served(tiny_model, config) as url:
+        address = httpx.URL(url).host, httpx.URL(url).port or 80
+        with socket.create_connection(address, timeout=30) as peer, pytest.raises(OSError):
+            for _ in range(500):
+                peer.sendall(b"a" * 10_000)
+                time.sleep(0.01)
 
 
 def refused(client: httpx.Client, more: dict[str, Any]) -> None:

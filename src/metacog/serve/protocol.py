@@ -1,4 +1,4 @@
-"""HTTP/1.1 as uvicorn speaks it, with a bound on the time that headers may take."""
+"""HTTP/1.1 as uvicorn speaks it; headers have a bounded time, and a refusal of them arrives."""
 
 import asyncio
 from typing import Any
@@ -8,10 +8,16 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
 class BoundedHeaders(H11Protocol):
-    """Closes a connection whose headers have not come in time: a slow client holds nothing up."""
+    """Closes a connection whose headers have not come in time: a slow client holds nothing up.
+
+    Refused headers are read and thrown away until the client ends or the same time is over. A
+    connection closed with bytes unread is reset, and the reset may overtake the refusal (RFC 9112,
+    section 9.6).
+    """
 
     header_seconds = 10.0
     _late: asyncio.TimerHandle | None = None
+    _refused = False
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for the first request's headers."""
@@ -20,11 +26,29 @@ class BoundedHeaders(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on; a request whose headers have begun must bring them to an end."""
+        if self._refused:
+            return
         super().data_received(data)
-        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+        if self._refused:
+            self._come()
+            self._wait()
+        elif self.conn.their_state is h11.IDLE and not self.transport.is_closing():
             self._wait()
         else:
             self._come()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what came, and close only this side: the other may still be sending."""
+        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+        refusal = (
+            h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
+            h11.Data(data=msg.encode("ascii")),
+            h11.EndOfMessage(),
+        )
+        for event in refusal:
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.write_eof()
+        self._refused = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""
