@@ -13,6 +13,8 @@ from tests.contracts.source import Module, dotted, imported, package_modules, pa
 
 MAY_IMPORT = {
     "textual": ("tui/",),
+    "textual_serve": ("tui/browser.py",),
+    "aiohttp": ("tui/browser.py",),
     "fastapi": ("serve/",),
     "uvicorn": ("serve/",),
     "transformers": ("model/", "text/", "train/optim.py", "eval/speed.py"),

@@ -2,12 +2,14 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import count
@@ -19,6 +21,8 @@ from metacog.telemetry.events import EventKind
 from metacog.telemetry.reader import read_events
 
 SERVER = Path(__file__).with_name("fork_server.py")
+BELOW_A_CHECKPOINT = 6_000
+"""Bytes of a file: more than the run's own take, less than its tensors."""
 _NUMBERS = count()
 _TIMED = "perf/"
 """Metrics that are never the same twice."""
@@ -192,3 +196,14 @@ def wait_until(is_so: Callable[[], bool], *, seconds: float = 60) -> None:
     while not is_so():
         assert time.monotonic() < end, "it did not come in time"
         time.sleep(0.005)
+
+
+@contextmanager
+def room_of(size: int) -> Iterator[None]:
+    """Let no file grow beyond a size, as a disk does that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -2,9 +2,6 @@
 
 import errno
 import os
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,10 +17,7 @@ from metacog.telemetry.sinks import MultiSink
 from metacog.train.checkpoint import Keeper
 from metacog.train.optim import Group, Optimizers
 from metacog.train.state import State
-from tests.faults.processes import Trainer, contents
-
-BELOW_A_CHECKPOINT = 6_000
-"""Bytes of a file: more than the run's own take, less than its tensors."""
+from tests.faults.processes import BELOW_A_CHECKPOINT, Trainer, contents, room_of
 
 
 class Plain:
@@ -73,17 +67,6 @@ def test_a_run_on_a_full_disk_keeps_what_it_had_and_goes_on_when_there_is_room(
     assert code == 0, said
     for name in ("checkpoint-20", "final"):
         assert contents(run.path / name).keys() == contents(undisturbed / name).keys()
-
-
-@contextmanager
-def room_of(size: int) -> Iterator[None]:
-    """Let no file grow beyond a size, as a disk does that is full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("room", [0, 50, 79_000])

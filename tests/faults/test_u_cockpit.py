@@ -150,12 +150,30 @@ def test_a_run_from_the_form_to_the_same_run_again(terminal: Terminal) -> None:
 
     terminal.open()
     terminal.until("■ stopped")
+    resumed(run, terminal)
     terminal.press("n")
     terminal.until("0 changed")
     terminal.press("q")
     terminal.close()
 
     made_again(run, terminal)
+
+
+def resumed(run: RunDir, terminal: Terminal) -> None:
+    """Go on with the stopped run from the list, see it learn on, and stop it from a shell."""
+    before = max(step for step, *_ in told(run.path))
+    terminal.press("r")
+    terminal.until("LIVE")
+    wait_until(lambda: max(step for step, *_ in told(run.path)) > before, seconds=_PATIENCE)
+    assert stopped_from_a_shell(run).startswith("Asked to stop")
+    terminal.until("STOPPED")
+    terminal.press("Escape")
+    terminal.until("■ stopped")
+
+
+def stopped_from_a_shell(run: RunDir) -> str:
+    stopping = [sys.executable, "-m", "metacog", "stop", str(run.path)]
+    return subprocess.run(stopping, capture_output=True, text=True, check=True).stdout
 
 
 def made_again(run: RunDir, terminal: Terminal) -> None:
@@ -165,9 +183,7 @@ def made_again(run: RunDir, terminal: Terminal) -> None:
     terminal.open(f"{_METACOG} train runs/mine/config.yaml --run-dir runs/again")
     again = RunDir(terminal.place / "runs" / "again")
     wait_until(lambda: bool(again.checkpoints()), seconds=_PATIENCE)
-    stopping = [sys.executable, "-m", "metacog", "stop", str(again.path)]
-    said = subprocess.run(stopping, capture_output=True, text=True, check=True).stdout
-    assert said.startswith("Asked to stop")
+    assert stopped_from_a_shell(again).startswith("Asked to stop")
     terminal.until("ENDED")
     assert load(again.config) == config
     both = [[t for t in told(r.path) if t[0] <= 10] for r in (run, again)]

@@ -1,8 +1,11 @@
 """Keys, palette, themes, mouse and colours."""
 
+import os
+
 import pytest
 from textual.widgets import HelpPanel, Static
 
+from metacog.telemetry.attempt import Attempt
 from metacog.telemetry.events import Event
 from metacog.tui.app import watching
 from metacog.tui.screens.inspect import InspectScreen
@@ -124,6 +127,32 @@ async def test_the_palette_finds_a_key_by_what_it_does(
             await pilot.press("enter")
             await pilot.pause(0.3)
         assert app.screen.query("#reply")
+
+
+async def test_a_trainer_that_dies_behind_another_screen_is_told_when_one_is_back(
+    write_run: WriteRun,
+) -> None:
+    run = write_run(whole_run())
+    attempt = Attempt.next(run)
+    app = watching(run)
+    async with app.run_test(size=SIZE) as pilot:
+        with attempt.streams() as (_, err):
+            attempt.note(os.getpid())
+            dashboard = await painted(pilot)
+            await pilot.pause(0.6)
+            assert dashboard.follower.pid == os.getpid()
+            await pilot.press("t")
+            err.write(b"first\nCUDA [bold]out of memory\x1b[31m\n")
+        await pilot.press("n", "f", "p")
+        await pilot.resize_terminal(20, 5)
+        await pilot.resize_terminal(*SIZE)
+        await pilot.pause(0.6)
+        assert app.screen.query("#reply")
+        await pilot.press("escape")
+        await pilot.pause(0.8)
+        assert "GONE" in str(dashboard.query_one("#status", Static).content)
+        notice = str(dashboard.query_one("#notice", Static).content)
+        assert notice == "Its process ended. It last said: CUDA [bold]out of memory␛[31m"
 
 
 async def test_i_asks_the_model_of_the_run(write_run: WriteRun, some_events: list[Event]) -> None:

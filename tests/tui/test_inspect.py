@@ -212,3 +212,18 @@ async def test_a_model_that_is_not_there_says_why(tmp_path: Path) -> None:
     assert "Wanted a bundled model" in words
     assert json.dumps(words)
     await child.close()
+
+
+@pytest.mark.usefixtures("speaks")
+async def test_a_storm_of_resizes_in_the_middle_of_a_reply_is_survived() -> None:
+    screen = InspectScreen("nano")
+    async with Cockpit(screen).run_test(size=SIZE) as pilot:
+        await until(pilot, lambda: screen.state == "● READY")
+        await ask(pilot, screen, "slow")
+        await until(pilot, lambda: "slow" in said(screen, "on"))
+        for width in (40, 300, 10, 1, 81, 200, 140):
+            await pilot.resize_terminal(width, max(width // 3, 1))
+        await pilot.press("ctrl+x")
+        await until(pilot, lambda: screen.question is not None and screen.question.is_over)
+        assert "stopped" in said(screen, "on")
+        assert "slow" in said(screen, "off")

@@ -1,38 +1,30 @@
-"""The launcher: the form, its keys, and a run that is started from it."""
+"""The launcher: the form and its keys, and the ladder that stops what it started."""
 
 import os
 import shlex
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from textual.pilot import Pilot
 from textual.widgets import Input, OptionList, Static
 
 from metacog.config import RunConfig, load
 from metacog.config.compare import differences
 from metacog.config.show import template
 from metacog.telemetry.lock import holder
-from metacog.telemetry.rundir import RunDir
 from metacog.tui.app import Cockpit, cockpit
 from metacog.tui.form import KIND, Form
-from metacog.tui.screens.boot import BootScreen
 from metacog.tui.screens.choose import ChooseScreen, TextScreen
-from metacog.tui.screens.dashboard import Dashboard
 from metacog.tui.screens.home import HomeScreen
 from metacog.tui.screens.launcher import LauncherScreen
 from metacog.tui.screens.pick import PickScreen
 from metacog.tui.stop import Ladder, was_asked
 from tests.contracts.source import ROOT
-from tests.faults.processes import imitation, written
 from tests.tui.conftest import WriteRun
 
 SIZE = (120, 40)
-_PATIENCE = 240
 
 
 def test_the_form_holds_every_key_at_its_default() -> None:
@@ -204,6 +196,10 @@ async def test_keys_change_reset_search_and_show(tmp_path: Path) -> None:
         await pilot.press("escape")
         await pilot.press("R")
         assert screen.form.edits == {}
+        screen.form.put("run.steps", "7")
+        screen.form.put("model.path", "[")
+        await pilot.press("ctrl+r")
+        assert screen.form.config == RunConfig()
         await pilot.press("slash", *"probe", "enter")
         rows = [str(o.prompt) for o in screen.query_one("#keys", OptionList).options]
         assert any("length.auto_probe" in row for row in rows)
@@ -259,66 +255,6 @@ async def test_a_file_is_picked_for_a_key_that_names_one(
             assert app.screen is screen
             assert screen.form.config is not None
             assert screen.form.config.data.path == wanted
-
-
-@pytest.fixture
-def started() -> Iterator[list[RunDir]]:
-    """Runs that are killed when the test ends, however it ends."""
-    runs: list[RunDir] = []
-    yield runs
-    for run in runs:
-        if (pid := holder(run.lock)) is not None:
-            os.killpg(pid, signal.SIGKILL)
-
-
-async def until(is_so: Callable[[], bool], pilot: Pilot[None]) -> None:
-    give_up = time.monotonic() + _PATIENCE
-    while not is_so():
-        assert time.monotonic() < give_up
-        await pilot.pause(0.2)
-
-
-@pytest.mark.asyncio
-@pytest.mark.timeout(600)
-async def test_a_run_is_started_shown_stopped_and_the_form_is_as_before(
-    tmp_path: Path, tiny_directory: Path, started: list[RunDir]
-) -> None:
-    document = imitation(tiny_directory)
-    recipes = tmp_path / "recipes"
-    recipes.mkdir()
-    run_section = {**document["run"], "steps": 100_000, "name": "mine"}  # type: ignore[dict-item]
-    written({**document, "run": run_section}, recipes / "tiny.yaml")
-    app = cockpit(tmp_path / "runs")
-    async with app.run_test(size=SIZE) as pilot:
-        screen = LauncherScreen(tmp_path / "runs", recipes)
-        await app.push_screen(screen)
-        await pilot.press("p", "enter")
-        await pilot.pause(0.2)
-        wanted = screen.form.config
-        await pilot.press("s")
-        boot = app.screen
-        assert isinstance(boot, BootScreen)
-        await pilot.press("enter")
-        assert app.screen is boot, "nothing starts before all is right"
-        await until(lambda: boot.is_right or boot.wrong is not None, pilot)
-        assert boot.wrong is None
-        assert not (tmp_path / "runs").exists()
-        await pilot.press("enter")
-        await until(lambda: isinstance(app.screen, Dashboard), pilot)
-        dashboard = app.screen
-        assert isinstance(dashboard, Dashboard)
-        follower = dashboard.follower
-        started.append(follower.run)
-        assert screen.form.config == RunConfig()
-        assert follower.run.load_config() == wanted
-        await until(lambda: "train/loss" in follower.state.latest, pilot)
-        assert follower.pid is not None
-        assert os.getsid(follower.pid) == follower.pid
-        await pilot.press("x")
-        await until(lambda: follower.state.end is not None, pilot)
-        assert follower.state.end == "stopped"
-        assert follower.run.stopped.is_dir()
-        assert (follower.run.logs / "attempt-1" / "err.log").is_file()
 
 
 def test_no_process_is_nothing_to_stop(write_run: WriteRun) -> None:

@@ -26,9 +26,11 @@ class BoundedHeaders(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on; a request whose headers have begun must bring them to an end."""
-        if self._refused:
-            return
-        super().data_received(data)
+        if not self._refused:
+            super().data_received(data)
+            self._watch()
+
+    def _watch(self) -> None:
         if self._refused:
             self._come()
             self._wait()

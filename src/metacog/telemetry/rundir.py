@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from metacog.config import RunConfig, dump, load
-from metacog.errors import InputError
+from metacog.errors import InputError, RunError
 from metacog.telemetry.files import new_directory, write_json, write_text
 from metacog.telemetry.provenance import Provenance
 
@@ -36,14 +36,20 @@ class RunDir:
         """Make the directory with its configuration and provenance, in full or not at all.
 
         Raises:
-            RunError: If `path` exists already.
+            RunError: If `path` exists already, or cannot be made.
         """
-        with new_directory(path) as temporary:
-            made = cls(temporary)
-            write_text(made.config, dump(config))
-            write_json(made.provenance, provenance.as_json())
-            made.logs.mkdir()
-            made.report.mkdir()
+        try:
+            with new_directory(path) as temporary:
+                made = cls(temporary)
+                write_text(made.config, dump(config))
+                write_json(made.provenance, provenance.as_json())
+                made.logs.mkdir()
+                made.report.mkdir()
+        except OSError as error:
+            raise RunError(
+                f"Wanted to create {path}, but {error.strerror or error}. Free what is missing, or "
+                "name another directory."
+            ) from error
         return cls(path.absolute())
 
     @classmethod

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from metacog.errors import InputError
+from metacog.telemetry.attempt import Attempt
 from metacog.telemetry.lock import holder
 from metacog.telemetry.reader import EventTail
 from metacog.telemetry.rundir import RunDir
@@ -43,21 +44,28 @@ class Follower:
     """Why the events cannot be read any further."""
     pid: int | None = None
     """Of the process that trains, if one does."""
+    last_words: str = ""
+    """Of the process that was started last, once it has ended without a word in the log."""
     marks: Marks = field(default_factory=Marks)
     """What was known on the way."""
 
     def __post_init__(self) -> None:
         self._tail = EventTail(self.run.events)
+        self._was_started = False
 
     def look(self) -> None:
         """Take all that was written since the last look."""
-        self.pid = holder(self.run.lock)
+        attempt = Attempt.newest(self.run)
+        self.pid = holder(self.run.lock) or (None if attempt is None else attempt.pid())
         try:
             while events := self._tail.read(most_bytes=_CHUNK):
                 self.state.take(events)
                 self.marks.note(self._tail.place, self.state)
         except (InputError, OSError) as error:
             self.trouble = str(error)
+        is_gone = attempt is not None and self.pid is None and self.state.end is None
+        self._was_started = attempt is not None
+        self.last_words = attempt.last_words() if attempt is not None and is_gone else ""
 
     def age(self) -> float | None:
         """Return the seconds since the last event, or None before the first."""
@@ -70,7 +78,7 @@ class Follower:
         if self.state.end is not None:
             return Pulse.DONE if self.state.end == "done" else Pulse.STOPPED
         if self.pid is None:
-            return Pulse.WAITING if age is None else Pulse.GONE
+            return Pulse.GONE if self._was_started or age is not None else Pulse.WAITING
         if age is None:
             return Pulse.WAITING
         return Pulse.STALE if age > STALE_SECONDS else Pulse.LIVE

@@ -10,6 +10,7 @@ from pathlib import Path
 from metacog.config import RunConfig, digest
 from metacog.errors import RunError
 from metacog.telemetry import provenance
+from metacog.telemetry.attempt import Attempt, trainer_of
 from metacog.telemetry.lock import holder
 from metacog.telemetry.rundir import RunDir, default_name
 
@@ -41,7 +42,7 @@ def resume(run: RunDir) -> int:
     Raises:
         RunError: If the run trains or has come to its end, or no process or log can be made.
     """
-    if (pid := holder(run.lock)) is not None:
+    if (pid := holder(run.lock) or trainer_of(run)) is not None:
         raise RunError(
             f"Wanted to go on with {run.name}, but process {pid} trains it. Open it, or stop it first."
         )
@@ -60,12 +61,9 @@ def start(run: RunDir) -> int:
     Raises:
         RunError: If no process or log can be made.
     """
-    attempt = 1
-    while (logs := run.logs / f"attempt-{attempt}").exists():
-        attempt += 1
+    attempt = Attempt.next(run)
     try:
-        logs.mkdir(parents=True)
-        with (logs / "out.log").open("wb") as out, (logs / "err.log").open("wb") as err:
+        with attempt.streams() as (out, err):
             child = subprocess.Popen(
                 command(run),
                 stdin=subprocess.DEVNULL,
@@ -74,6 +72,7 @@ def start(run: RunDir) -> int:
                 start_new_session=True,
                 env={**os.environ, "NO_COLOR": "1"},
             )
+            attempt.note(child.pid)
     except OSError as error:
         raise RunError(
             f"Wanted to start training in {run.path}, but {error}. Free what is missing and resume."

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metacog.errors import InputError
+from metacog.telemetry.attempt import trainer_of
 from metacog.telemetry.lock import holder
 from metacog.telemetry.rundir import RunDir
 
@@ -71,4 +72,5 @@ def _listed(run: RunDir) -> Listed | None:
         return None
     except OSError as error:
         return Listed(run, changed, None, trouble=error.strerror or str(error))
-    return Listed(run, changed, holder(run.lock), run.final.is_dir(), run.stopped.is_dir())
+    pid = holder(run.lock) or trainer_of(run)
+    return Listed(run, changed, pid, run.final.is_dir(), run.stopped.is_dir())

@@ -13,6 +13,7 @@ from textual.widgets import Footer, Static
 from metacog.errors import InputError
 from metacog.telemetry.rundir import RunDir
 from metacog.tui.follow import Follower, Whole, state_at
+from metacog.tui.literal import literal
 from metacog.tui.screens.inspect import InspectScreen
 from metacog.tui.screens.puzzles import PuzzlesScreen
 from metacog.tui.state import RunState
@@ -67,7 +68,8 @@ class Dashboard(Screen[None]):
     #columns > Vertical { width: 1fr; }
     #global { height: 3fr; } #data { height: 5; }
     #metacog { height: 1fr; } #feedback { height: 9; }
-    #eval { height: 3fr; } #alerts { height: 1fr; } #log { height: 1fr; }
+    #eval { height: 3fr; scrollbar-gutter: stable; }
+    #alerts { height: 1fr; } #log { height: 1fr; }
     .-off { display: none; }
     .-alone { height: 1fr !important; }
     """
@@ -147,11 +149,15 @@ class Dashboard(Screen[None]):
         at = None if shown is self.follower.state else shown.replays
         self.query_one("#status", Static).update(status_line(self.whole, shown, at, width))
         self.query_one(Scrubber).paint(self.follower.state, at)
-        self._say(self.follower.trouble or self.whole.outer.trouble)
+        self._say(self.follower.trouble or self.whole.outer.trouble or self._last_words())
         if self.is_paused:
             return
         for panel in self.query(Panel):
             panel.paint(shown)
+
+    def _last_words(self) -> str | None:
+        words = self.whole.outer.last_words
+        return literal(f"Its process ended. It last said: {words}") if words else None
 
     def _say(self, notice: str | None) -> None:
         paused = "View paused; the run goes on. Space goes on." if self.is_paused else None

@@ -14,6 +14,7 @@ from textual.widgets import Footer, OptionList, Static
 from textual.widgets.option_list import Option
 
 from metacog.errors import InputError, MetacogError
+from metacog.telemetry.attempt import trainer_of
 from metacog.telemetry.lock import holder
 from metacog.telemetry.rundir import RunDir
 from metacog.tui.launch import resume
@@ -159,7 +160,7 @@ class HomeScreen(Screen[None]):
         if (listed := self.chosen()) is None:
             return
         ladder = self._ladders.setdefault(listed.run.name, Ladder())
-        ladder.step(holder(listed.run.lock))
+        ladder.step(holder(listed.run.lock) or trainer_of(listed.run))
         self._say(f"{listed.run.name}: {ladder.said}")
         self._look()
 

@@ -45,6 +45,7 @@ class LauncherScreen(Screen[None]):
         Binding("slash", "search", "Search", key_display="/"),
         Binding("r", "reset", "Reset"),
         Binding("R", "reset_section", "Section", key_display="R"),
+        Binding("ctrl+r", "reset_all", "All", key_display="^R"),
         Binding("p", "presets", "Presets"),
         Binding("f", "pick", "Files"),
         Binding("y", "preview", "YAML"),
@@ -207,6 +208,11 @@ class LauncherScreen(Screen[None]):
         if (field := self.chosen()) is not None:
             self.form.reset(f"{field.section}.")
             self._list()
+
+    def action_reset_all(self) -> None:
+        """Return every key to its default."""
+        self.form.reset()
+        self._list()
 
     def action_presets(self) -> None:
         """Choose a recipe to fill the form from."""

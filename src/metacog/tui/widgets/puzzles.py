@@ -27,15 +27,19 @@ def board(state: RunState, width: int, _height: int) -> list[Content]:
     return lines
 
 
-def _spent(puzzle: Puzzle) -> list[Content]:
-    """Return THINK tokens of the budget as a bar and in numbers."""
+def _spent(puzzle: Puzzle, room: int) -> list[Content]:
+    """Return THINK tokens of the budget in numbers, and as a bar where there is room."""
     used, budget = puzzle.data.get("think_tokens"), puzzle.data.get("budget")
     if not isinstance(used, int):
         return [text(f"  {MISSING}", FAINT)]
     if not isinstance(budget, int):
         return [text(f"  {used}/{MISSING}", DIM)]
-    drawn = bar(used / budget if budget else 1.0, _BAR).replace(" ", "·")
-    return [text(f" {drawn}", PLAIN), text(f" {used}/{budget}", DIM)]
+    counted = text(f" {used}/{budget}", DIM)
+    cells = min(_BAR, room - counted.cell_length - 1)
+    if cells < 1:
+        return [counted]
+    drawn = bar(used / budget if budget else 1.0, cells).replace(" ", "·")
+    return [text(f" {drawn}", PLAIN), counted]
 
 
 def _puzzle(number: int, puzzle: Puzzle, width: int) -> list[Content]:
@@ -43,7 +47,8 @@ def _puzzle(number: int, puzzle: Puzzle, width: int) -> list[Content]:
     correct = data.get("correct")
     verdict = text("● right", OK) if correct else text("✖ wrong", FAIL)
     since = f"  since {puzzle.flips[-1][0]}" if puzzle.flips else ""
-    first = [text(f"{number:>2} ", DIM), verdict, text(since, DIM), *_spent(puzzle)]
+    first = [text(f"{number:>2} ", DIM), verdict, text(since, DIM)]
+    first += _spent(puzzle, width - sum(part.cell_length for part in first))
     room = min(width - sum(part.cell_length for part in first) - 2, _COURSE)
     if len(puzzle.lengths) > 1 and room > 3:
         lengths = [float(length) for length in puzzle.lengths][-room:]
