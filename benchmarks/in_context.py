@@ -1,11 +1,11 @@
 """Worked examples in front of every question: what a base that never saw our traces thinks with.
 
     python benchmarks/in_context.py survey models/SmolLM2-135M-Instruct --n 48
-    python benchmarks/in_context.py write models/SmolLM2-135M-Instruct OUT aiw gcd
+    python benchmarks/in_context.py write models/SmolLM2-135M-Instruct OUT aiw
 
 `survey` asks each family with two examples of its own, easier levels, with and without a budget of 0,
 and prints JSON: where thinking is worth something. `write` copies a model's directory to OUT with
-one example of each family named built into its chat template, so that every command can use it.
+two examples of each family named built into its chat template, so that every command can use it.
 Examples are questions of the base-train split with our solvers' lines as THINK.
 """
 
@@ -33,6 +33,7 @@ from metacog.text.render import render
 from metacog.text.tags import THINK
 
 EASY = NUM_LEVELS // 2
+_SHOTS = 2
 _MOST_TOKENS = 200
 _SYSTEM_END = "<|im_end|>\n' }}{% endif %}"
 """Where the template has written what comes before the first question."""
@@ -61,7 +62,7 @@ def easy(split: Split, family: str, n: int, *, seed: int = 0) -> list[Question]:
 
 def worth(model: MetacogModel, family: str, n: int, seed: int) -> dict[str, Any]:
     """Return accuracy and THINK tokens of a family with and without thinking."""
-    head = turns(easy(Split.BASE_TRAIN, family, 2))
+    head = turns(easy(Split.BASE_TRAIN, family, _SHOTS))
     questions = easy(Split.VALIDATION, family, n, seed=seed)
     requests, asked = [], []
     for question in questions:
@@ -83,17 +84,19 @@ def worth(model: MetacogModel, family: str, n: int, seed: int) -> dict[str, Any]
         "uncapped": metrics.mean(right[NO_LIMIT].values()),
         "budget_0": metrics.mean(right[0].values()),
         "gain": None if gain is None else gain.mean,
-        "gain_ci95": None if gain is None else [gain.low, gain.high],
+        "gain_ci95": None if gain is None else list(gain.ci95),
         "think_tokens": metrics.mean(tokens),
     }
 
 
 def write(source: Path, out: Path, families: Sequence[str]) -> None:
-    """Copy a model with one example of each family in its chat template."""
+    """Copy a model with examples of each family in its chat template."""
     template = (source / "chat_template.jinja").read_text(encoding="utf-8")
     if _SYSTEM_END not in template:
         raise SystemExit(f"Wanted SmolLM2's chat template in {source}, got another one.")
-    examples = [question for family in families for question in easy(Split.BASE_TRAIN, family, 1)]
+    examples = [
+        question for family in families for question in easy(Split.BASE_TRAIN, family, _SHOTS)
+    ]
     said_before = "".join(
         f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in turns(examples)
     )

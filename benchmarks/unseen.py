@@ -3,8 +3,8 @@
     python benchmarks/unseen.py nano --n 300
 
 Two arms over families of reasoning-gym that are not the package's own: without a budget, and under the
-learned ones. Prints JSON: accuracy, THINK and ANSWER tokens, mean confidence at the prompt, and how
-well it ranks replies, for each family and over all. A base that fails says nothing for or against
+learned ones. Prints JSON: accuracy, THINK and ANSWER tokens, mean confidence at the prompt, how
+well it ranks replies, and the share of prompts that are called unfamiliar, for each family and over all. A base that fails says nothing for or against
 its layer but this: confidence should fall with it.
 """
 
@@ -22,7 +22,7 @@ from metacog.decode.settings import engine_settings, request_for
 from metacog.decode.terms import NO_LIMIT
 from metacog.eval import metrics
 from metacog.model.bundle import MetacogModel, load_model
-from metacog.records import Generation
+from metacog.records import UNFAMILIAR, Generation
 from metacog.text.render import render
 
 UNSEEN = (
@@ -98,6 +98,11 @@ def figures(replies: Iterable[Answered]) -> dict[str, float | int | None]:
         "confidence": metrics.mean(confidence for confidence, _ in read),
         "auroc": metrics.auroc([c for c, _ in read], [right for _, right in read]),
         "brier": metrics.brier([c for c, _ in read], [right for _, right in read]),
+        "unfamiliar": metrics.mean(
+            a.reply.reading.familiarity < UNFAMILIAR
+            for a in kept
+            if a.reply.reading is not None and a.reply.reading.familiarity is not None
+        ),
         "unfinished": metrics.mean(not a.reply.finished for a in kept),
     }
 

@@ -131,6 +131,10 @@ class PerLayerReading:
     """Weight that the aggregator gave this block."""
 
 
+UNFAMILIAR = 0.01
+"""A prompt of less familiarity counts as unlike the calibration's: so does one in a hundred of those."""
+
+
 @dataclass(frozen=True)
 class CalibrationReport:
     """Which calibration a reading went through, once, and what it promises."""
@@ -164,6 +168,9 @@ class Reading:
     """Empty when telemetry is off."""
     calibration: CalibrationReport | None = None
     """What made the numbers above of raw ones."""
+    familiarity: float | None = None
+    """Share of prompts like the calibration's that look at least as strange as this one: where it is
+    tiny, the calibration promises nothing. None where nobody fitted it."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from metacog.eval.calibrate import (
     fit_confidence,
     fit_plan_thresholds,
 )
+from metacog.eval.familiarity import fit_familiarity
 from metacog.eval.operating_point import (
     Thresholds,
     TracePoints,
@@ -104,8 +105,14 @@ def calibrate_model(
     labels = plan_labels(model, tried, model.reader.plans, seed=wanted.seed) if tried else {}
     blob, account = fit_blob(model, with_plans(features, labels), wanted)
     layer, plans = model.reader.layer, model.reader.plans
-    bare = replace(model, reader=None)
-    return bare.with_layer(layer, plans=plans, gate=model.gate, calibration=blob), account
+    calibrated = replace(model, reader=None).with_layer(
+        layer,
+        plans=plans,
+        gate=model.gate,
+        calibration=blob,
+        familiarity=fit_familiarity(features.prompt_states, seed=wanted.seed),
+    )
+    return calibrated, account
 
 
 def fit_blob(

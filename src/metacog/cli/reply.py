@@ -12,7 +12,15 @@ from rich.text import Text
 from metacog.decode.engine import Engine
 from metacog.decode.settings import engine_settings, request_for
 from metacog.model.bundle import MetacogModel
-from metacog.records import BudgetReport, CalibrationReport, Generation, Reading, Segment, Step
+from metacog.records import (
+    UNFAMILIAR,
+    BudgetReport,
+    CalibrationReport,
+    Generation,
+    Reading,
+    Segment,
+    Step,
+)
 from metacog.text.render import render
 
 Events = Iterator[Step | Generation]
@@ -96,6 +104,7 @@ def _reading(reading: Reading) -> Group:
         f"plan        {reading.chosen_plan}  ({plans})\n"
         f"budget      {reading.budget} tokens\n"
         f"confidence  {reading.confidence:.0%}{_made_by(reading.calibration)}"
+        f"{_strangeness(reading.familiarity)}"
     )
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("block", "weight", "plan", "budget", "confidence"):
@@ -119,6 +128,16 @@ def _made_by(report: CalibrationReport | None) -> str:
         return "  (not calibrated)"
     kept = "" if report.risk is None else f", risk {report.risk:.1%}"
     return f"  ({report.confidence}, {report.questions} questions{kept}, {report.sha256[:8]})"
+
+
+def _strangeness(familiarity: float | None) -> str:
+    """Return a warning where a calibration promises nothing for such a prompt."""
+    if familiarity is None or familiarity >= UNFAMILIAR:
+        return ""
+    return (
+        f"\n▲ unfamiliar: at most {familiarity:.1%} of the calibration's prompts look as strange, so "
+        "neither budget nor confidence is promised"
+    )
 
 
 def spending(budget: BudgetReport) -> Text:

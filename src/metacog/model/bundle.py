@@ -13,6 +13,7 @@ from metacog.model.adapter import load_adapted, write_merged
 from metacog.model.base import Base, load_base
 from metacog.model.calibration import CALIBRATION_NAME, CalibrationBlob
 from metacog.model.card import CARD_NAME, BaseFingerprint, read_card
+from metacog.model.familiarity import FAMILIARITY_NAME, Familiarity
 from metacog.model.gate import FeedbackGate, GateShape
 from metacog.model.learned import with_learned
 from metacog.model.metacog import MetacogLayer
@@ -28,7 +29,9 @@ DECODING_NAME = "decoding.json"
 
 _GATE = "gate"
 _BASE_FILES = frozenset({".json", ".safetensors", ".jinja", ".txt", ".model"})
-_LAYER_FILES = frozenset({CARD_NAME, TENSORS_NAME, CALIBRATION_NAME, DECODING_NAME})
+_LAYER_FILES = frozenset(
+    {CARD_NAME, TENSORS_NAME, CALIBRATION_NAME, FAMILIARITY_NAME, DECODING_NAME}
+)
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,12 @@ class MetacogModel:
         plans: tuple[str, ...],
         gate: FeedbackGate | None = None,
         calibration: CalibrationBlob | None = None,
+        familiarity: Familiarity | None = None,
     ) -> "MetacogModel":
         """Return the same base with another layer and gate."""
         blob = calibration or CalibrationBlob.identity(layer)
-        return replace(self, reader=Reader(layer, blob, plans=plans), gate=gate)
+        reader = Reader(layer, blob, plans=plans, familiarity=familiarity)
+        return replace(self, reader=reader, gate=gate)
 
     def save(self, directory: Path) -> None:
         """Write base and layer as one directory, in full or not at all.
@@ -89,6 +94,7 @@ class MetacogModel:
             modules=modules,
             settings=settings,
             calibration=self.reader.calibration,
+            familiarity=self.reader.familiarity,
         )
         write_json(directory / DECODING_NAME, self.decoding.model_dump(mode="json"))
 
@@ -146,7 +152,11 @@ def load_model(
     if gate is not None:
         gate.eval()
     return model.with_layer(
-        stored.layer, plans=stored.card.plans, gate=gate, calibration=stored.calibration
+        stored.layer,
+        plans=stored.card.plans,
+        gate=gate,
+        calibration=stored.calibration,
+        familiarity=stored.familiarity,
     )
 
 

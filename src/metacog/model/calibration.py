@@ -45,6 +45,8 @@ class CalibratedReading:
     """Scaled, moved and clipped; not yet rounded."""
     confidence: Float[Tensor, " batch"]
     """Probability of a right answer at the budget of `raw.conf_raw`."""
+    familiarity: Float[Tensor, " batch"] | None = None
+    """Of the prompts; see `model.familiarity`."""
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,14 @@
 """The layer's forward pass that acts: raw outputs, calibrated once, as tensors and as records."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from metacog.model.calibration import CalibratedReading, CalibratedRereading, CalibrationBlob
+from metacog.model.familiarity import Familiarity
 from metacog.model.metacog import MetacogLayer
 from metacog.records import PerLayerReading, Reading
 
@@ -22,7 +24,12 @@ class Reader:
     """
 
     def __init__(
-        self, layer: MetacogLayer, calibration: CalibrationBlob, *, plans: Sequence[str]
+        self,
+        layer: MetacogLayer,
+        calibration: CalibrationBlob,
+        *,
+        plans: Sequence[str],
+        familiarity: Familiarity | None = None,
     ) -> None:
         calibration.require(layer)
         if len(plans) != layer.shape.num_plans:
@@ -34,12 +41,17 @@ class Reader:
         self.calibration = calibration
         self._report = calibration.report()
         self.plans = tuple(plans)
+        self.familiarity = familiarity
+        """How much prompts are like the calibration's; None where nobody fitted it."""
 
     def read(
         self, states: Float[Tensor, "batch layers hidden"], *, telemetry: bool = True
     ) -> CalibratedReading:
         """Return the calibrated reading at the end of the prompt."""
-        return self.calibration.apply(self.layer.read(states, telemetry=telemetry))
+        reading = self.calibration.apply(self.layer.read(states, telemetry=telemetry))
+        if self.familiarity is None:
+            return reading
+        return replace(reading, familiarity=self.familiarity(states))
 
     def confidence(
         self, reading: CalibratedReading, enforced: Float[Tensor, " batch"]
@@ -68,6 +80,8 @@ class Reader:
         confidence = self.confidence(reading, enforced).tolist()
         alpha = reading.raw.alpha.tolist()
         experts = self._experts(reading)
+        known = reading.familiarity
+        familiarity = [None] * len(plan) if known is None else known.tolist()
         return tuple(
             Reading(
                 plan=dict(zip(self.plans, plan[row], strict=True)),
@@ -77,6 +91,7 @@ class Reader:
                 alpha=tuple(alpha[row]),
                 per_layer=experts[row],
                 calibration=self._report,
+                familiarity=familiarity[row],
             )
             for row in range(len(plan))
         )

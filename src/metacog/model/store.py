@@ -23,6 +23,12 @@ from metacog.model.card import (
     read_card,
     read_file,
 )
+from metacog.model.familiarity import (
+    FAMILIARITY_NAME,
+    Familiarity,
+    load_familiarity,
+    save_familiarity,
+)
 from metacog.model.metacog import MetacogLayer
 from metacog.telemetry.files import write_bytes, write_json
 
@@ -39,6 +45,8 @@ class StoredLayer:
     card: LayerCard
     calibration: CalibrationBlob | None
     """None where the layer was never calibrated, or the calibration was left out."""
+    familiarity: Familiarity | None = None
+    """None where it was never fitted, or the calibration was left out."""
 
 
 def save_layer(
@@ -50,6 +58,7 @@ def save_layer(
     modules: Mapping[str, nn.Module] | None = None,
     settings: Mapping[str, Mapping[str, Setting]] | None = None,
     calibration: CalibrationBlob | None = None,
+    familiarity: Familiarity | None = None,
 ) -> None:
     """Write layer, modules beside it and calibration, each file in full or not at all.
 
@@ -64,6 +73,7 @@ def save_layer(
         modules: What is stored beside it by prefix, such as `gate`.
         settings: What it takes to build each of `modules` again.
         calibration: The blob that was fitted to this layer; without one an older file goes.
+        familiarity: Of the calibration's prompts; without one an older file goes.
 
     Raises:
         CheckpointError: If a tensor is not finite; then nothing is written.
@@ -94,7 +104,15 @@ def save_layer(
         blob_path.unlink(missing_ok=True)
     else:
         save_calibration(blob_path, calibration)
+    _save_familiarity(directory / FAMILIARITY_NAME, familiarity, base.weights_sha256)
     write_json(directory / CARD_NAME, card.model_dump(mode="json"))
+
+
+def _save_familiarity(path: Path, familiarity: Familiarity | None, base: str | None) -> None:
+    if familiarity is None or base is None:
+        path.unlink(missing_ok=True)
+    else:
+        save_familiarity(path, familiarity, base_sha256=base)
 
 
 def load_layer(
@@ -117,7 +135,8 @@ def load_layer(
     Raises:
         CheckpointError: If a file is missing or damaged, or the layer was saved for another base
             or other modules, or a tensor is missing, unexpected, mis-shaped or not finite.
-        CalibrationError: If the calibration is malformed or belongs to another layer.
+        CalibrationError: If the calibration is malformed or belongs to another layer, or what tells
+            familiar prompts to another base.
     """
     card = read_card(directory)
     differences = card.base.differences(base)
@@ -133,7 +152,15 @@ def load_layer(
     blob = load_calibration(blob_path) if calibrated and blob_path.exists() else None
     if blob is not None:
         blob.require(layer)
-    return StoredLayer(layer, card, blob)
+    return StoredLayer(layer, card, blob, _familiarity(directory, base) if calibrated else None)
+
+
+def _familiarity(directory: Path, base: BaseFingerprint) -> Familiarity | None:
+    path = directory / FAMILIARITY_NAME
+    if base.weights_sha256 is None or not path.exists():
+        return None
+    shape = (base.num_layers, base.hidden_size)
+    return load_familiarity(path, base_sha256=base.weights_sha256, shape=shape)
 
 
 def _fill(

@@ -46,6 +46,7 @@ def read(plan: str | None, reading: Reading | None) -> Data:
         "plan": plan,
         "plan_probabilities": None if reading is None else dict(reading.plan),
         "confidence": None if reading is None else reading.confidence,
+        "familiarity": None if reading is None else reading.familiarity,
         "alpha": None if reading is None else list(reading.alpha),
     }
 

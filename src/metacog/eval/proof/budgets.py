@@ -1,6 +1,6 @@
 """P7: does the predicted budget know need, better than what needs no model?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -11,6 +11,7 @@ from metacog.data.tasks.families import FAMILIES
 from metacog.eval import metrics
 from metacog.eval.baselines.registry import BUDGETS
 from metacog.eval.evidence import Evidence
+from metacog.eval.proof.confidence import Asked, asked_of
 from metacog.eval.proof.row import Row, all_met, at_least, interval, missing
 from metacog.eval.proof.view import LayerView
 
@@ -35,21 +36,50 @@ def p7(fit: Evidence, test: Evidence, said: LayerView, said_of_fit: LayerView) -
         return missing(GATE, f"fewer than {FEWEST} replies have a need")
     replies, need = test.at(known), test.need[known]
     budget = said.budget[known]
-    families = [_NAMES[index] for index in replies.family]
+    predicted = {"layer": median_of(said_of_fit.budget, fit.need, budget)}
+    predicted |= {name: predict(fit, replies) for name, predict in BUDGETS.items()}
+    return budget_row(
+        budget,
+        need,
+        predicted,
+        [_NAMES[index] for index in replies.family],
+        asked_of(replies),
+        fitted_to=len(fit),
+    )
+
+
+def budget_row(
+    budget: Float[ndarray, " rows"],
+    need: Float[ndarray, " rows"],
+    predicted: Mapping[str, Float[ndarray, " rows"]],
+    families: Sequence[str],
+    asked: Asked,
+    *,
+    fitted_to: int,
+) -> Row:
+    """Return P7 of replies whose need is known.
+
+    Args:
+        budget: Of the layer.
+        need: THINK tokens.
+        predicted: Median need as `layer` says it, and as each baseline does.
+        families: Of the questions.
+        asked: Which they are.
+        fitted_to: Replies that all predictions were fitted to.
+    """
     within = metrics.spearman_within(families, budget.tolist(), need.tolist())
-    errors = {"layer": np.abs(median_of(said_of_fit.budget, fit.need, budget) - need)}
-    errors |= {name: np.abs(predict(fit, replies) - need) for name, predict in BUDGETS.items()}
+    errors = {name: np.abs(found - need) for name, found in predicted.items()}
     value = metrics.spearman(budget.tolist(), need.tolist())
     best = min((name for name in errors if name != "layer"), key=lambda n: errors[n].mean())
-    questions: Sequence[str] = replies.question.tolist()
     less = _less(errors["layer"], errors[best])
     return Row(
         value=value,
         ci95=interval(
-            questions, lambda rows: metrics.spearman(budget[rows].tolist(), need[rows].tolist())
+            asked.question,
+            lambda rows: metrics.spearman(budget[rows].tolist(), need[rows].tolist()),
         ),
-        n=len(set(questions)),
-        seeds=tuple(sorted(set(replies.seed.tolist()))),
+        n=len(set(asked.question)),
+        seeds=asked.seeds,
         gate=GATE,
         met=all_met(
             at_least(value, OVERALL), at_least(within.median, WITHIN), at_least(less, LESS_ERROR)
@@ -60,10 +90,10 @@ def p7(fit: Evidence, test: Evidence, said: LayerView, said_of_fit: LayerView) -
             "mae": {name: float(error.mean()) for name, error in errors.items()},
             "mae_below_best": less,
             "mae_below_best_ci95": interval(
-                questions, lambda rows: _less(errors["layer"][rows], errors[best][rows])
+                asked.question, lambda rows: _less(errors["layer"][rows], errors[best][rows])
             ),
             "best_baseline": best,
-            "fitted_to": len(fit),
+            "fitted_to": fitted_to,
         },
     )
 

@@ -1,9 +1,10 @@
 """P8 and P9: does confidence rank replies better than its peers, and is it honest?"""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from metacog.eval import metrics
@@ -15,19 +16,34 @@ from metacog.eval.proof.view import LayerView
 
 ABOVE, LEAST, MOST_ECE, ENOUGH = 0.03, 0.75, 0.05, 5000
 COVERAGE, SLACK = 0.90, 0.02
+GATE_AT_PROMPT = f"AUROC >= {LEAST}, and {ABOVE} above the best prompt-side baseline"
+GATE_AT_CLOSER = f"AUROC {ABOVE} above the best answer-side baseline"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The replies that rows are about."""
+
+    question: Sequence[str]
+    """Id of each reply's question."""
+    seeds: tuple[int, ...]
+    """Sampling seeds of all."""
+    correct: Bool[ndarray, " rows"]
+
+
+def asked_of(test: Evidence) -> Asked:
+    """Return the replies of some evidence."""
+    return Asked(test.question.tolist(), tuple(sorted(set(test.seed.tolist()))), test.correct)
 
 
 def p8a(fit: Evidence, test: Evidence, said: LayerView) -> Row:
     """Return the AUROC of confidence at the prompt, and by how much it beats the best baseline."""
-    gate = f"AUROC >= {LEAST}, and {ABOVE} above the best prompt-side baseline"
-    row = _against(said.confidence, AT_PROMPT, fit, test, gate)
-    return _with(row, all_met(row.met, at_least(row.value, LEAST)))
+    return high_enough(_against(said.confidence, AT_PROMPT, fit, test, GATE_AT_PROMPT))
 
 
 def p8b(fit: Evidence, test: Evidence, said: LayerView) -> Row:
     """Return the AUROC of confidence at the closer, and by how much it beats the best baseline."""
-    gate = f"AUROC {ABOVE} above the best answer-side baseline"
-    return _against(said.ready, AT_CLOSER, fit, test, gate)
+    return _against(said.ready, AT_CLOSER, fit, test, GATE_AT_CLOSER)
 
 
 def p9(confidence: Json, test: Evidence, said: LayerView) -> Row:
@@ -77,7 +93,19 @@ def _against(
     gate: str,
 ) -> Row:
     scores = {name: predict(fit, test) for name, predict in baselines.items()}
-    right = test.correct
+    return ranked(score, scores, asked_of(test), gate=gate, fitted_to=len(fit))
+
+
+def ranked(
+    score: Float[ndarray, " rows"],
+    scores: Mapping[str, Float[ndarray, " rows"]],
+    asked: Asked,
+    *,
+    gate: str,
+    fitted_to: int,
+) -> Row:
+    """Return the AUROC of some scores of replies, and by how much it beats the best of others."""
+    right = asked.correct
     aurocs = {name: _auroc(found, right) for name, found in scores.items()}
     value = _auroc(score, right)
     known = {name: found for name, found in aurocs.items() if found is not None}
@@ -88,21 +116,20 @@ def _against(
         own, other = (_auroc(found[rows], right[rows]) for found in (score, scores[str(best)]))
         return None if own is None or other is None else own - other
 
-    questions = test.question.tolist()
     return Row(
         value=value,
-        ci95=interval(questions, lambda rows: _auroc(score[rows], right[rows])),
-        n=len(set(questions)),
-        seeds=tuple(sorted(set(test.seed.tolist()))),
+        ci95=interval(asked.question, lambda rows: _auroc(score[rows], right[rows])),
+        n=len(set(asked.question)),
+        seeds=asked.seeds,
         gate=gate,
         met=at_least(above, ABOVE),
         detail={
             "above_best": above,
-            "above_best_ci95": None if best is None else interval(questions, margin),
+            "above_best_ci95": None if best is None else interval(asked.question, margin),
             "best_baseline": best,
             "baselines": aurocs,
             "brier": metrics.brier(score.tolist(), right.tolist()),
-            "fitted_to": len(fit),
+            "fitted_to": fitted_to,
         },
     )
 
@@ -111,5 +138,6 @@ def _auroc(score: Float[ndarray, " rows"], right: ndarray) -> float | None:
     return metrics.auroc(score.tolist(), right.tolist())
 
 
-def _with(row: Row, met: bool | None) -> Row:
-    return Row(row.value, row.n, row.seeds, row.gate, met, row.ci95, row.bound, row.detail)
+def high_enough(row: Row) -> Row:
+    """Return P8a's row, met only where the AUROC itself reaches its gate too."""
+    return replace(row, met=all_met(row.met, at_least(row.value, LEAST)))

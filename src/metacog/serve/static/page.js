@@ -1,5 +1,7 @@
 "use strict";
 
+// As UNFAMILIAR in records.py: below it the calibration promises nothing.
+const UNFAMILIAR = 0.01;
 const at = (id) => document.getElementById(id);
 const state = { model: null, messages: [], stop: null };
 
@@ -53,7 +55,9 @@ class Turn {
     this.cap = told.budget.enforced;
     this.part(".plan").textContent = told.plan === null ? "no layer" : `plan ${told.plan}`;
     if (told.confidence !== null) {
-      this.part(".confidence").textContent = `confidence ${Math.round(100 * told.confidence)} %`;
+      const strange = told.familiarity !== null && told.familiarity < UNFAMILIAR;
+      const doubt = strange ? ", but unlike all it was calibrated on" : "";
+      this.part(".confidence").textContent = `confidence ${Math.round(100 * told.confidence)} %${doubt}`;
     }
     if (told.alpha !== null) this.layers(told.alpha);
     this.meter();

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from textual.content import Content
 
+from metacog.records import UNFAMILIAR
 from metacog.tui.asked import Question, Side
 from metacog.tui.theme import BRIGHT, DIM, FAIL, FAINT, PLAIN
 from metacog.tui.widgets.draw import MISSING, bar, number
@@ -30,6 +31,7 @@ def reading_lines(question: Question | None, width: int) -> Content:
     lines += [
         _pair("predicted", f"{reading.get('budget', MISSING)} tokens"),
         _share("confidence", reading.get("confidence"), width),
+        *_familiarity(reading.get("familiarity")),
         heading("PLAN", str(question.plan or MISSING), width),
         *_plans(reading.get("plan"), width),
         heading("LAYERS", "trust  plan  budget  sure", width),
@@ -41,6 +43,15 @@ def reading_lines(question: Question | None, width: int) -> Content:
             text(f"calibration {made}, n={calibration.get('questions') or MISSING}", FAINT)
         )
     return join(lines)
+
+
+def _familiarity(value: object) -> list[Content]:
+    """Return how much the prompt is like the calibration's, and an alarm where it is not."""
+    if not isinstance(value, int | float):
+        return [_pair("familiar", MISSING)]
+    if value >= UNFAMILIAR:
+        return [_pair("familiar", f"{value:.0%}")]
+    return [text(f"{'familiar':<{_LABEL}}✖ {value:.1%}: nothing is promised", FAIL)]
 
 
 def _pair(label: str, value: str) -> Content:
