@@ -1,5 +1,7 @@
 """What the screens look like at three sizes; `pytest --snapshot-update` takes new ones."""
 
+from pathlib import Path
+
 import pytest
 from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.image import SVGImageSnapshotExtension
@@ -9,10 +11,12 @@ from textual.widgets import Input
 from metacog.tui.app import Cockpit, watching
 from metacog.tui.screens import inspect as inspect_module
 from metacog.tui.screens.inspect import InspectScreen
+from metacog.tui.screens.launcher import LauncherScreen
 from tests.tui.conftest import WriteRun, event
 from tests.tui.pictures import SIZES, picture_of
 from tests.tui.test_dashboard import painted
 from tests.tui.test_inspect import ask, speaker, until
+from tests.tui.test_launcher import go_to
 from tests.tui.whole import STEPS, whole_run
 
 pytestmark = pytest.mark.asyncio
@@ -60,6 +64,24 @@ async def test_a_replay(write_run: WriteRun, picture: SnapshotAssertion) -> None
     run = write_run([*whole_run(), event(STEPS, "status", message="done")])
     shown = await picture_of(watching(run), SIZES[1], drive)
     assert shown == picture
+
+
+@pytest.mark.parametrize("size", SIZES, ids=size_name)
+async def test_the_launcher(
+    size: tuple[int, int], tmp_path: Path, picture: SnapshotAssertion
+) -> None:
+    screen = LauncherScreen(tmp_path / "runs")
+
+    async def drive(pilot: Pilot[None]) -> None:
+        for key, value in (("data.max_malformed", "2"), ("run.steps", "1_000_000_000")):
+            go_to(screen, key)
+            await pilot.press("enter")
+            screen.query_one("#typed", Input).value = value
+            await pilot.press("enter")
+        go_to(screen, "data.max_malformed")
+        await pilot.pause(0.8)
+
+    assert await picture_of(Cockpit(screen), size, drive) == picture
 
 
 @pytest.mark.parametrize("size", SIZES, ids=size_name)

@@ -31,7 +31,7 @@ class Cockpit(App[None]):
         scrollbar-background: $background; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q", "quit", "Leave (runs go on)"),
+        Binding("q", "quit", "Leave"),
         Binding("f1", "keys", "Keys", show=False),
         Binding("f2", "picture", "Screenshot", show=False, priority=True),
         Binding("i", "inspect", "Inspect a model", show=False),
