@@ -73,12 +73,12 @@ async def test_the_launcher(
     screen = LauncherScreen(tmp_path / "runs")
 
     async def drive(pilot: Pilot[None]) -> None:
-        for key, value in (("data.max_malformed", "2"), ("run.steps", "1_000_000_000")):
+        for key, value in (("run.steps", "1_000_000_000"), ("run.batch", "0")):
             go_to(screen, key)
             await pilot.press("enter")
             screen.query_one("#typed", Input).value = value
             await pilot.press("enter")
-        go_to(screen, "data.max_malformed")
+        go_to(screen, "run.batch")
         await pilot.pause(0.8)
 
     assert await picture_of(Cockpit(screen), size, drive) == picture
