@@ -1,13 +1,13 @@
 """The rows of the P table for SmolLM2-135M-Instruct: measured once, and made again from what was kept.
 
     python benchmarks/smollm2_rows.py measure runs/smollm2/final docs/smollm2.jsonl
-    python benchmarks/smollm2_rows.py table docs/smollm2.jsonl
+    python benchmarks/smollm2_rows.py table docs/smollm2.jsonl --into docs/results.json
 
 `measure` calibrates the layer on `--calibration` questions, lets the model answer test questions once without a budget and once under its own budgets,
 and writes a line for each question: what happened, what the layer said, and what every baseline did,
 fitted to `--fit` questions of the layer-train split. Constant caps are read off the uncapped traces,
 valued after every token. `table` needs neither model nor questions: it prints P2, P5, P7, P8 and P9
-(without ECE, which takes 5,000 replies) as JSON.
+(without ECE, which takes 5,000 replies) as JSON, or puts them into a file of results as `smollm2`.
 """
 
 import argparse
@@ -180,6 +180,11 @@ def _plain(value: Any) -> float | bool | None:
     return None if math.isnan(value) else round(float(value), 5)
 
 
+def read_lines(path: Path) -> list[Line]:
+    """Return what `measure` has written."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
 def table(lines: Sequence[Line]) -> dict[str, Any]:
     """Return the rows, and whether thinking is worth enough for them to mean anything."""
     about, *rows = lines
@@ -348,7 +353,9 @@ def main() -> None:
     measuring.add_argument("--n", type=int, default=1000)
     measuring.add_argument("--seed", type=int, default=0)
     measuring.add_argument("--precision", default="bf16")
-    commands.add_parser("table").add_argument("rows", type=Path)
+    telling = commands.add_parser("table")
+    telling.add_argument("rows", type=Path)
+    telling.add_argument("--into", type=Path, help="results to put them into")
     given = parser.parse_args()
     if given.what == "measure":
         loaded = load_model(given.model, precision=given.precision)
@@ -358,8 +365,12 @@ def main() -> None:
         lines[0] |= {"precision": given.precision, "calibration": account}
         write_text(given.out, "".join(f"{json.dumps(line)}\n" for line in lines))
         return
-    lines = [json.loads(line) for line in given.rows.read_text(encoding="utf-8").splitlines()]
-    print(json.dumps(table(lines), indent=2))
+    found = table(read_lines(given.rows))
+    if given.into is None:
+        print(json.dumps(found, indent=2))
+        return
+    results = json.loads(given.into.read_text(encoding="utf-8"))
+    write_text(given.into, json.dumps(results | {"smollm2": found}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

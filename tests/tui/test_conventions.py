@@ -155,6 +155,18 @@ async def test_a_trainer_that_dies_behind_another_screen_is_told_when_one_is_bac
         assert notice == "Its process ended. It last said: CUDA [bold]out of memory␛[31m"
 
 
+async def test_what_an_earlier_process_said_is_no_last_word(write_run: WriteRun) -> None:
+    run = write_run([event(1, "log", message="later", time=1_800_000_000.0)])
+    with Attempt.next(run).streams() as (_, err):
+        err.write(b"an old error\n")
+    os.utime(run.logs / "attempt-1" / "err.log", (1_750_000_000, 1_750_000_000))
+    async with watching(run).run_test(size=SIZE) as pilot:
+        dashboard = await painted(pilot)
+        await pilot.pause(0.6)
+        assert "GONE" in str(dashboard.query_one("#status", Static).content)
+        assert "an old error" not in str(dashboard.query_one("#notice", Static).content)
+
+
 async def test_i_asks_the_model_of_the_run(write_run: WriteRun, some_events: list[Event]) -> None:
     run = write_run(some_events)
     app = watching(run)

@@ -70,9 +70,15 @@ class Attempt:
             return None
         return None
 
-    def last_words(self) -> str:
-        """Return the last line of its error stream, or nothing."""
+    def last_words(self, *, after: float | None = None) -> str:
+        """Return the last line of its error stream, or nothing.
+
+        Args:
+            after: Seconds since the epoch; what was written before is none of its last words.
+        """
         try:
+            if after is not None and self.err.stat().st_mtime < after:
+                return ""
             with self.err.open("rb") as err:
                 err.seek(-min(_LAST_WORDS, err.seek(0, os.SEEK_END)), os.SEEK_END)
                 words = err.read().decode(errors="replace")

@@ -15,6 +15,8 @@ from metacog.tui.state import RunState
 STALE_SECONDS = 30.0
 """Without an event for so long, what is shown is called stale."""
 _CHUNK = 1 << 19
+_SLACK = 2.0
+"""Seconds that a last word may lie before the last event."""
 
 
 class Pulse(StrEnum):
@@ -65,7 +67,10 @@ class Follower:
             self.trouble = str(error)
         is_gone = attempt is not None and self.pid is None and self.state.end is None
         self._was_started = attempt is not None
-        self.last_words = attempt.last_words() if attempt is not None and is_gone else ""
+        self.last_words = ""
+        if attempt is not None and is_gone:
+            last = self.state.last_time
+            self.last_words = attempt.last_words(after=None if last is None else last - _SLACK)
 
     def age(self) -> float | None:
         """Return the seconds since the last event, or None before the first."""
