@@ -116,14 +116,16 @@ def main() -> None:
     parser.add_argument("rest", nargs="*", help="for write: OUT and families")
     parser.add_argument("--n", type=int, default=48, help="questions of each family")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--precision", default="bf16")
     given = parser.parse_args()
     if given.what == "write":
         out, *families = given.rest
         write(given.model, Path(out), families)
         return
-    model = load_model(str(given.model))
+    model = load_model(given.model, precision=given.precision)
     found = {name: worth(model, name, given.n, given.seed) for name in given.rest or FAMILIES}
-    print(json.dumps({"model": model.base.digest, "families": found}, indent=2))
+    about = {"base_sha256": model.base.digest, "precision": given.precision, "seed": given.seed}
+    print(json.dumps({**about, "families": found}, indent=2))
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ def budget_png(figure: BudgetFigure) -> bytes:
         axes.set(xscale="log", yscale="log", xlim=(0.8, most), ylim=(0.8, most))
         axes.set_xlabel("THINK tokens needed")
         axes.set_ylabel("THINK tokens predicted")
-        legend = axes.legend(loc="upper left", frameon=False, fontsize=8)
+        legend = axes.legend(loc="lower right", frameon=False, fontsize=8)
         for handle in legend.legend_handles:
             if handle is not None:
                 handle.set_alpha(1)
