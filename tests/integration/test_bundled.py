@@ -4,10 +4,14 @@ import hashlib
 
 import pytest
 
+from benchmarks.unseen import UNSEEN, entries_of
+from metacog.data.tasks.drawing import draw_questions
+from metacog.data.tasks.splits import Split
 from metacog.decode.engine import Engine
 from metacog.decode.settings import engine_settings, request_for
-from metacog.model.bundle import load_model
+from metacog.model.bundle import MetacogModel, load_model
 from metacog.model.places import BUNDLED
+from metacog.records import UNFAMILIAR, Generation
 from metacog.text.render import render
 
 
@@ -19,6 +23,33 @@ def test_every_file_is_as_its_hash_says(name: str) -> None:
     assert set(named) == there
     for file, digest in named.items():
         assert hashlib.sha256((BUNDLED[name] / file).read_bytes()).hexdigest() == digest, file
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_a_bundled_model_tells_its_own_families_from_others(name: str) -> None:
+    model = load_model(name)
+    seen = [question.text for question in draw_questions(Split.TEST, 160)]
+    strange = [entry["question"] for family in UNSEEN for entry in entries_of(family, 8, 7)]
+    familiar, other = (
+        [reply.reading.familiarity for reply in answered(model, texts)] for texts in (seen, strange)
+    )
+    assert sum(value < UNFAMILIAR for value in familiar) <= 8
+    assert sum(value < UNFAMILIAR for value in other) >= 0.9 * len(other)
+
+
+def answered(model: MetacogModel, texts: list[str]) -> list[Generation]:
+    """Return replies without a thought, which is enough for a reading."""
+    requests = [
+        request_for(
+            model,
+            tuple(render(model.base.tokenizer, [{"role": "user", "content": text}])),
+            request_id=number,
+            budget=0,
+            seed=0,
+        )
+        for number, text in enumerate(texts)
+    ]
+    return list(Engine(model, engine_settings(model, rows=64)).generate(requests))
 
 
 @pytest.mark.parametrize("name", BUNDLED)
