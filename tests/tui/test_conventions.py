@@ -173,5 +173,15 @@ async def test_i_asks_the_model_of_the_run(write_run: WriteRun, some_events: lis
     async with app.run_test(size=SIZE) as pilot:
         await painted(pilot)
         await pilot.press("i")
+        assert not isinstance(app.screen, InspectScreen), "nothing was saved yet"
+        run.checkpoint(9).mkdir()
+        run.checkpoint(10).mkdir()
+        os.utime(run.checkpoint(9), (1, 1))
+        await pilot.press("i")
         assert isinstance(app.screen, InspectScreen)
-        assert app.screen.model == str(run.path)
+        assert app.screen.model == str(run.checkpoint(10))
+        await pilot.press("escape")
+        run.final.mkdir()
+        await pilot.press("i")
+        assert isinstance(app.screen, InspectScreen)
+        assert app.screen.model == str(run.final)

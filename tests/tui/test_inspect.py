@@ -148,6 +148,8 @@ async def test_a_child_that_dies_is_told_and_can_be_loaded_again(prompt: str, wo
         await until(pilot, lambda: screen.state == "✖ ENDED")
         told = str(screen.query_one("#state", Static).content)
         assert words in told
+        await ask(pilot, screen, "anyone there?")
+        await until(pilot, lambda: "Ask something" in said(screen, "reading"))
         assert ("out of [bold]memory[/]" in told) == (prompt == "die")
         await ask(pilot, screen, "hello")
         await pilot.press("ctrl+r")

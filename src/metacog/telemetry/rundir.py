@@ -146,6 +146,11 @@ class RunDir:
         found = [path for path in self.path.glob("checkpoint-*") if _step_of(path) is not None]
         return sorted(found, key=lambda path: _step_of(path) or 0, reverse=True)
 
+    def newest_save(self) -> Path | None:
+        """Return the newest directory that holds what the run has learned; None before the first."""
+        saved = [path for path in (self.final, self.stopped, *self.checkpoints()) if path.is_dir()]
+        return max(saved, key=lambda path: path.stat().st_mtime, default=None)
+
     def set_aside(self, path: Path) -> Path:
         """Move a directory of the run to `superseded/` under a name of its own; return it there."""
         number = 1

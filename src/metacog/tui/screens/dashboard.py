@@ -247,8 +247,12 @@ class Dashboard(Screen[None]):
         self.action_live()
 
     def action_inspect(self) -> None:
-        """Ask the model that this run has saved."""
-        self.app.push_screen(InspectScreen(str(self.follower.run.path)))
+        """Ask the model that this run has saved last."""
+        saved = self.follower.run.newest_save()
+        if saved is None:
+            self.app.notify("Nothing was saved yet; there is no model to ask.", markup=False)
+            return
+        self.app.push_screen(InspectScreen(str(saved)))
 
     def action_live(self) -> None:
         """Show the run as it is now."""

@@ -171,6 +171,7 @@ class InspectScreen(Screen[None]):
         self.question, self._has_news = Question(prompt), True
         tokens = None if budget == "auto" else int(budget)
         if not await self._child.send({"prompt": prompt, "budget": tokens, "seed": 0}):
+            self.question = None
             self._refuse("The model's process has ended; ctrl+r loads it again.")
 
     def _refuse(self, words: str) -> None:
