@@ -188,9 +188,10 @@ def _go_on(job: _Job, resumption: Resumption, keeper: Keeper, recorder: Recorder
         start, parts = keeper.load(resumption.directory)
         restored += parts
     source = job.begun.run.path if resumption.directory is None else resumption.directory
-    told = f"resumed {source} at step {start} of {job.config.run.steps}"
+    word = "began" if resumption.directory is None else "resumed"
+    told = f"{word} {source} at step {start} of {job.config.run.steps}"
     job.narrate("\n  ".join([told, *restored]))
-    data = {"message": "resumed", "path": str(source), "receipt": restored}
+    data = {"message": word, "path": str(source), "receipt": restored}
     recorder.record(EventKind.STATUS, start, data)
     return start
 
