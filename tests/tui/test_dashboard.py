@@ -10,6 +10,7 @@ from metacog.telemetry.events import Event
 from metacog.tui.app import Cockpit, watching
 from metacog.tui.screens.dashboard import Dashboard
 from metacog.tui.screens.puzzles import PuzzlesScreen
+from metacog.tui.state import RunState
 from metacog.tui.widgets.panel import Panel
 from metacog.tui.widgets.panels import PANELS
 from tests.tui.conftest import WriteRun, event, lines, puzzle
@@ -114,6 +115,17 @@ async def test_a_storm_of_resizes_is_survived(
             await pilot.resize_terminal(width, max(width // 3, 1))
         await pilot.pause(0.6)
         assert len(shown(dashboard)) == len(PANELS)
+
+
+async def test_what_was_read_for_a_screen_that_is_gone_is_dropped(
+    write_run: WriteRun, some_events: list[Event]
+) -> None:
+    async with watching(write_run(some_events)).run_test(size=SIZE) as pilot:
+        dashboard = await painted(pilot)
+        shown_last = dashboard.shown
+        await dashboard.query("*").remove()
+        dashboard._paint(RunState())
+        assert dashboard.shown is shown_last
 
 
 async def test_space_holds_the_view(write_run: WriteRun, some_events: list[Event]) -> None:

@@ -244,8 +244,8 @@ async def test_a_file_is_picked_for_a_key_that_names_one(
         for keys, wanted in (
             (("enter", "down", "enter"), "a[b]/rows.jsonl"),
             (("backspace", "space"), "a[b]"),
-            (("enter", "left", "space"), "a[b]"),
-            (("escape",), "a[b]"),
+            (("enter", "left", "space"), "a[b]/deep"),
+            (("escape",), "a[b]/deep"),
         ):
             await pilot.press("f")
             for key in keys:

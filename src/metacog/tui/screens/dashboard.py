@@ -144,6 +144,8 @@ class Dashboard(Screen[None]):
         return state
 
     def _paint(self, shown: RunState) -> None:
+        if not self.query("#status"):
+            return  # the screen was left while its files were read
         width = self.size.width - 2
         self.shown = shown
         at = None if shown is self.follower.state else shown.replays

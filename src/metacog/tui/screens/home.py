@@ -90,11 +90,15 @@ class HomeScreen(Screen[None]):
         self.app.call_from_thread(self._paint, found)
 
     def _say(self, words: str | None) -> None:
+        if not self.query("#said"):
+            return  # as in `_paint`
         line = self.query_one("#said", Static)
         line.set_class(bool(words), "-said")
         line.update(literal(words or ""))
 
     def _paint(self, found: list[Listed]) -> None:
+        if not self.query("#runs"):
+            return  # the screen was left while its files were read
         table = self.query_one("#runs", OptionList)
         chosen = table.highlighted
         name = self._listed[chosen].run.name if chosen is not None and self._listed else None
