@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.smollm2_rows import read_lines, table
 from metacog.data.tasks.drawing import draw_questions
 from metacog.data.tasks.questions import Question
 from metacog.data.tasks.splits import Split
@@ -59,6 +60,11 @@ def test_the_figures_are_of_the_base_that_ships(
     nano: MetacogModel, published: dict[str, Any]
 ) -> None:
     assert published["base_sha256"] == nano.base.digest
+
+
+def test_the_rows_of_smollm2_are_what_its_lines_say(published: dict[str, Any]) -> None:
+    again = table(read_lines(RESULTS.with_name("smollm2.jsonl")))
+    assert json.loads(json.dumps(again)) == published["smollm2"]
 
 
 def test_p2_holds_on_few_questions(
