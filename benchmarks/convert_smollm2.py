@@ -1,6 +1,6 @@
 """Write SmolLM2-135M-Instruct as a plain directory of safetensors, from a GGUF file.
 
-    python benchmarks/convert_smollm2.py PACKAGE OUT
+    python -m benchmarks.convert_smollm2 PACKAGE OUT
 
 PACKAGE is a directory that holds one GGUF file, somewhere below; OUT must not exist. The weights are
 those of the file, dequantised and kept in fp32, so that what loads OUT loads them as any other base.

@@ -1,6 +1,6 @@
 """Fits what tells familiar prompts to a model as it ships, and says how well it does.
 
-    python benchmarks/familiarity.py nano --out DIR
+    python -m benchmarks.familiarity nano --out DIR
 
 `metacog calibrate` fits the same beside everything else; this leaves a layer's other numbers alone. Prints
 JSON: the share of validation prompts that are called unfamiliar, which should be `level`, and that share of

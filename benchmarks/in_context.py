@@ -1,7 +1,7 @@
 """Worked examples in front of every question: what a base that never saw our traces thinks with.
 
-    python benchmarks/in_context.py survey models/SmolLM2-135M-Instruct --n 48
-    python benchmarks/in_context.py write models/SmolLM2-135M-Instruct OUT aiw
+    python -m benchmarks.in_context survey models/SmolLM2-135M-Instruct --n 48
+    python -m benchmarks.in_context write models/SmolLM2-135M-Instruct OUT aiw
 
 `survey` asks each family with two examples of its own, easier levels, with and without a budget of 0,
 and prints JSON: where thinking is worth something. `write` copies a model's directory to OUT with

@@ -1,6 +1,6 @@
 """How learnable need is before any head is trained: gradient boosting on the raw operands.
 
-    python benchmarks/learnability.py runs/layer
+    python -m benchmarks.learnability runs/layer
 
 Reads the labels of a layer run, draws its questions again, and predicts need from the family, the
 numbers and letters in the question and its length. Prints JSON: Spearman of predicted against

@@ -1,6 +1,6 @@
 """Chooses a model's thresholds anew, on more questions than its training held back.
 
-    python benchmarks/operating_point.py nano-adapted --against nano --n 8000 --margin -0.002 --out DIR
+    python -m benchmarks.operating_point nano-adapted --against nano --n 8000 --margin -0.002 --out DIR
 
 How right the other model's bare base is on the same validation questions is what may not be lost, and
 `margin` how much of it may; below 0 is how much is to be won. Then run `metacog calibrate` on DIR.

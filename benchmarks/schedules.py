@@ -1,6 +1,6 @@
 """What it costs to read again less often than at every line end.
 
-    python benchmarks/schedules.py nano --n 2000
+    python -m benchmarks.schedules nano --n 2000
 
 Uncapped traces of calibration questions, closed where each schedule would close them, thresholds
 chosen anew on one half and judged on the other (`metacog.eval.schedules`). Prints JSON.

@@ -1,6 +1,6 @@
 """What a model's thinking costs beside another's, on the same questions with the same noise.
 
-    python benchmarks/two_models.py runs/adapt/final nano --n 1000 --seeds 0 1
+    python -m benchmarks.two_models runs/adapt/final nano --n 1000 --seeds 0 1
 
 Two arms of each, on the test split: without a budget, gate in place, and under its own budgets with
 re-readings. Prints JSON: accuracy and THINK and ANSWER tokens of each arm, then for both arms the

@@ -1,6 +1,6 @@
 """What a model says of questions of families that it was never trained on.
 
-    python benchmarks/unseen.py nano --n 300
+    python -m benchmarks.unseen nano --n 300
 
 Two arms over families of reasoning-gym that are not the package's own: without a budget, and under the
 learned ones. Prints JSON: accuracy, THINK and ANSWER tokens, mean confidence at the prompt, how

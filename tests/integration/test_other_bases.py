@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from metacog import load
 from metacog.errors import InputError, ModelError
@@ -57,6 +58,21 @@ def test_a_tokenizer_that_pads_on_the_right_says_what_to_do(
     rewrite_json(right / "tokenizer_config.json", padding_side="right")
     with pytest.raises(ModelError, match=r"got 'right'.*Set tokenizer\.padding_side = 'left'"):
         load_base(right)
+
+
+def test_a_tokenizer_that_names_no_side_pads_on_the_left(
+    tiny_directory: Path, tmp_path: Path
+) -> None:
+    silent = copied(tiny_directory, tmp_path)
+    file = silent / "tokenizer_config.json"
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    del settings["padding_side"]
+    file.write_text(json.dumps(settings), encoding="utf-8")
+    assert AutoTokenizer.from_pretrained(silent).padding_side == "right"
+    base = load_base(silent)
+    assert base.tokenizer.padding_side == "left"
+    load(silent).save(tmp_path / "saved")
+    assert load(tmp_path / "saved").model.base.tokenizer.padding_side == "left"
 
 
 def test_without_a_chat_template_a_prompt_is_refused(tiny_directory: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -84,12 +84,11 @@ def evaluate(
 ) -> None:
     """Measure a model with its layer against all it is compared with: arms and the P table."""
     caps = parse_caps(budgets)
-    from metacog.cli.curve import print_curve
+    from metacog.cli.margins import load_beside
     from metacog.cli.measure import Size, measure
     from metacog.cli.measure import report as write_report
-    from metacog.cli.proof import ProofSize, load_beside, prove
+    from metacog.cli.proof import ProofSize, prove
     from metacog.data.tasks.families import FAMILIES
-    from metacog.eval.proof.table import lines
     from metacog.eval.rows import write_rows
     from metacog.model.bundle import load_model
 
@@ -113,11 +112,18 @@ def evaluate(
     if report is not None:
         page = write_report(report, found, summary, loaded)
         typer.echo(f"report: {page.absolute()}", err=True)
+    _tell(summary, as_json=as_json)
+
+
+def _tell(summary: dict[str, Any], *, as_json: bool) -> None:
+    from metacog.cli.curve import print_curve
+    from metacog.eval.proof.table import lines
+
     if as_json:
         typer.echo(json.dumps(summary, indent=2, allow_nan=False))
-    else:
-        typer.echo("\n".join(lines(summary)))
-        print_curve(summary)
+        return
+    typer.echo("\n".join(lines(summary)))
+    print_curve(summary)
 
 
 def parse_split(text: str) -> "Split":

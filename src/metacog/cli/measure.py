@@ -87,12 +87,20 @@ def measure(
     )
     found = measure_on_test(test, fix_baselines(calibration), caps=caps)
     summary = summarise_measurement(found)
-    summary["base_sha256"] = model.base.digest
+    summary |= digests_of(model)
     summary["against_sha256"] = (against or model).base.digest
-    summary["layer_sha256"] = layer_digest(model.reader.layer)
     summary["sampling"] = vars(setup.sampling)
     summary["split"] = size.split.value
     return found, summary
+
+
+def digests_of(model: MetacogModel) -> dict[str, str | None]:
+    """Return the hashes of a model's base and layer, as results name them."""
+    reader = model.reader
+    return {
+        "base_sha256": model.base.digest,
+        "layer_sha256": None if reader is None else layer_digest(reader.layer),
+    }
 
 
 def bare_of(model: MetacogModel, against: MetacogModel | None) -> MetacogModel | None:

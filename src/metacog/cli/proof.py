@@ -1,9 +1,10 @@
 """Brings measurement, evidence and rows together: the P table of a model."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from metacog.cli.margins import OWN, Beside, margin_rows, margin_summaries_of
 from metacog.cli.measure import Size, bare_of
 from metacog.data.tasks.drawing import draw_questions
 from metacog.data.tasks.splits import Split
@@ -11,23 +12,18 @@ from metacog.eval.arms import GATED, GATED_ARM, UNCAPPED
 from metacog.eval.baselines.random_gate import random_gate
 from metacog.eval.contrasts import Resampling
 from metacog.eval.evidence import Evidence, collect_evidence
-from metacog.eval.margins import margin_summaries
 from metacog.eval.proof.aggregation import p12
 from metacog.eval.proof.budgets import p7
 from metacog.eval.proof.confidence import p8a, p8b, p9
 from metacog.eval.proof.plans import run_plans
 from metacog.eval.proof.quarter import p4, quarter_arms, quarter_caps
-from metacog.eval.proof.row import Json, Row, missing
+from metacog.eval.proof.row import Json, Row
 from metacog.eval.proof.savings import (
-    AFTER_TRAINING,
-    LAYER_ONLY,
     Peer,
     p3,
     p5,
     p6,
-    p10,
     p11,
-    saving,
 )
 from metacog.eval.proof.specialisation import p13
 from metacog.eval.proof.stopping import decoded_rules, stopping_rules
@@ -37,12 +33,11 @@ from metacog.eval.protocol import Measurement
 from metacog.eval.rows import EvalRow
 from metacog.eval.runner import Runner
 from metacog.eval.setup import setup_of
-from metacog.model.bundle import MetacogModel, load_model
+from metacog.model.bundle import MetacogModel
 from metacog.train.rivals import KINDS, Rows, rows_of, train_rival
 
 Tell = Callable[[str], None]
-OWN, TRAINED, FROZEN = "own", "trained", "frozen"
-"""Whose rows on many questions a summary is made of."""
+_NOTHING = Beside()
 
 
 @dataclass(frozen=True)
@@ -63,31 +58,9 @@ class ProofSize:
     """Test questions that are answered from every line end, and by vote."""
 
 
-@dataclass(frozen=True)
-class Beside:
-    """Other models that the rows are made with, where there are any."""
-
-    against: MetacogModel | None = None
-    """Whose bare base a user would have instead; None for the model's own."""
-    trained: MetacogModel | None = None
-    """With a trained base, for P1 and P10; None for the model itself."""
-    frozen: MetacogModel | None = None
-    """With a frozen base and a layer, for P2, its gate off; None for the model itself, unless its base
-    is compared with another."""
-
-
 def _on_stderr(message: str) -> None:
     sys.stderr.write(message + "\n")
     sys.stderr.flush()
-
-
-def load_beside(*, against: str | None, trained: str | None, frozen: str | None) -> Beside:
-    """Return the models of these names, None where there is no name."""
-
-    def loaded(name: str | None) -> MetacogModel | None:
-        return None if name is None else load_model(name)
-
-    return Beside(loaded(against), loaded(trained), loaded(frozen))
 
 
 def prove(
@@ -97,7 +70,7 @@ def prove(
     size: Size,
     proof: ProofSize,
     *,
-    beside: Beside = Beside(),
+    beside: Beside = _NOTHING,
     tell: Tell = _on_stderr,
 ) -> dict[str, Json]:
     """Return the rows P1 to P13.
@@ -112,9 +85,18 @@ def prove(
         tell: Told what is being done; by default in lines on stderr.
     """
     bare = bare_of(model, beside.against) or model
-    margins = margin_summaries_of(model, bare, found, summary, size, proof, beside, tell)
+    tell(f"P1, P2, P9 and P10: {proof.margin} questions")
+    margins = margin_summaries_of(
+        model,
+        bare,
+        beside,
+        draw_questions(size.split, proof.margin, families=size.families),
+        size.seeds[:1],
+        cheapest=found.fixed.cheapest_constant,
+        natural_over_need=summary["budget"]["natural_over_need"],
+    )
     rows: dict[str, Row] = {
-        **margin_rows(margins),
+        **margin_rows(margins, model, beside),
         "P3": p3(summary),
         "P5": p5(summary),
         "P6": p6(summary),
@@ -139,79 +121,26 @@ def prove(
         think, spend = summary["think_tokens_mean"], summary["spend_mean"]
         rules |= decoded_rules(bare, before, asked, think=think, spend=spend)
     rows["P3"] = replace(rows["P3"], detail={**rows["P3"].detail, "stopping_rules": rules})
-    confidence = margins[OWN]["confidence"]
-    return table(rows | _readings(model, fit, test, confidence, size, proof, tell))
-
-
-def margin_summaries_of(
-    model: MetacogModel,
-    bare: MetacogModel,
-    found: Measurement,
-    summary: Json,
-    size: Size,
-    proof: ProofSize,
-    beside: Beside,
-    tell: Tell,
-) -> dict[str, Json]:
-    """Return summaries on many questions: of the model, the trained one, and a frozen base's layer.
-
-    The arguments are those of `prove`. Without a trained model the model stands for it; without a frozen
-    one the model without its gate, unless its base is compared with another.
-    """
-    frozen = beside.frozen
-    if frozen is None and beside.against is None:
-        frozen = model
-    sides = {OWN: model}
-    if beside.trained is not None:
-        sides[TRAINED] = beside.trained
-    if frozen is not None:
-        sides[FROZEN] = replace(frozen, gate=None)
-    tell(f"P1, P2, P9 and P10: {proof.margin} questions")
-    questions = draw_questions(size.split, proof.margin, families=size.families)
-    run = {
-        name: (
-            Runner(setup_of(side), questions, size.seeds[:1]),
-            side.gate is not None or side.base.digest != bare.base.digest,
-        )
-        for name, side in sides.items()
-    }
-    return margin_summaries(
-        Runner(setup_of(bare), questions, size.seeds[:1]),
-        run,
-        found.fixed.cheapest_constant,
-        natural_over_need=summary["budget"]["natural_over_need"],
-    )
-
-
-def margin_rows(margins: Mapping[str, Json]) -> dict[str, Row]:
-    """Return P1, P2 and P10."""
-    trained = margins.get(TRAINED, margins[OWN])
-    return {
-        "P1": saving(trained, AFTER_TRAINING),
-        "P2": saving(margins[FROZEN], LAYER_ONLY)
-        if FROZEN in margins
-        else missing("a frozen base with its layer alone", "name one with --frozen"),
-        "P10": p10(trained),
-    }
+    return table(rows | _readings(model, fit, test, margins[OWN], size, proof, tell))
 
 
 def _readings(
     model: MetacogModel,
     fit: Evidence,
     test: Evidence,
-    confidence: Json,
+    learned: Json,
     size: Size,
     proof: ProofSize,
     tell: Tell,
 ) -> dict[str, Row]:
-    """Return the rows that are made of uncapped replies."""
+    """Return the rows on what the layer knows; `learned` sums up its replies under its own budgets."""
     assert model.reader is not None
     said = view_of(model, test)
     tell("P7 to P9: baselines of budget and confidence")
     found = {
         "P7": p7(fit, test, said, view_of(model, fit)),
         "P8": p8(p8a(fit, test, said), p8b(fit, test, said)),
-        "P9": p9(confidence, test, said),
+        "P9": p9(learned["confidence"], test, said, confidence_seeds=tuple(learned["seeds"])),
     }
     tell("P12: aggregators trained side by side")
     quantile, shape = model.decoding.budget.quantile, model.reader.layer.shape

@@ -6,7 +6,7 @@ aggregation, and the baselines they are compared with.
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -187,7 +187,8 @@ def _rows(model: MetacogModel, rollouts: Sequence[Rollout], seed: int) -> Eviden
     thinks = [trace.think for trace in traces]
     width = max(len(think) for think in thinks) + 1
     right = [value.logprob.exp().clamp(0, 1).numpy() for value in values]
-    ends, marks = model.base.tags.line_ends, _last_of_check(model)
+    ends = model.base.tags.line_ends
+    checks = model.base.tags.marks.get(EVAL.name)
     questions = [rollout.question for rollout in rollouts]
     needs = [
         _need(rollout, value.need_at(line_cuts(think, ends)))
@@ -207,8 +208,10 @@ def _rows(model: MetacogModel, rollouts: Sequence[Rollout], seed: int) -> Eviden
         need=np.array(needs),
         correct=np.array([rollout.correct for rollout in rollouts]),
         right=np.stack([_widened(line[None], width)[0] for line in right]),
-        line_end=np.stack([_after(think, ends, width) for think in thinks]),
-        check_mark=np.stack([_after(think, marks, width) for think in thinks]),
+        line_end=np.stack([_after(think, {(end,) for end in ends}, width) for think in thinks]),
+        check_mark=np.stack(
+            [_after(think, () if checks is None else checks.closes, width) for think in thinks]
+        ),
         entropy=np.stack([_widened(s.think_entropy.numpy()[None], width)[0] for s in scores]),
         prompt_logprob=_means([s.prompt_logprob for s in scores]),
         answer_logprob=np.array([float(s.answer_logprob.sum()) for s in scores]),
@@ -229,14 +232,14 @@ def _need(rollout: Rollout, need: int | None) -> float:
     return float(need) if natural and need is not None else math.nan
 
 
-def _last_of_check(model: MetacogModel) -> frozenset[int]:
-    mark = model.base.tags.marks.get(EVAL.name)
-    return frozenset() if mark is None else frozenset(mark.close[-1:])
-
-
-def _after(think: Sequence[int], ids: frozenset[int], width: int) -> Bool[ndarray, " tokens"]:
+def _after(
+    think: tuple[int, ...], marks: Collection[tuple[int, ...]], width: int
+) -> Bool[ndarray, " tokens"]:
+    """Return which places come right behind one of the marks."""
     found = np.zeros(width, dtype=bool)
-    found[1 : len(think) + 1] = [token in ids for token in think]
+    sizes = {len(mark) for mark in marks}
+    for end in range(1, len(think) + 1):
+        found[end] = any(think[max(0, end - size) : end] in marks for size in sizes)
     return found
 
 

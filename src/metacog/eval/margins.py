@@ -19,6 +19,7 @@ def margin_summaries(
     cheapest: Arm | None,
     *,
     natural_over_need: float | None = None,
+    prompt_only: bool = True,
 ) -> dict[str, dict[str, Any]]:
     """Return a summary of each model against one bare base, on the questions of the runners.
 
@@ -29,16 +30,21 @@ def margin_summaries(
         cheapest: The constant cap that met the margin on calibration questions; None where none did.
         natural_over_need: Of the bare base, which needs the value of every prefix and so is measured
             elsewhere.
+        prompt_only: Whether each is also run without re-readings.
     """
     bare_rows = _rows(bare, [UNCAPPED_ARM, *([] if cheapest is None else [cheapest])])
     return {
-        name: _summary([*bare_rows, *_rows(runner, _arms(differs=differs))], natural_over_need)
+        name: _summary(
+            [*bare_rows, *_rows(runner, _arms(differs=differs, prompt_only=prompt_only))],
+            natural_over_need,
+        )
         for name, (runner, differs) in models.items()
     }
 
 
-def _arms(*, differs: bool) -> list[Arm]:
-    return [LEARNED_ARM, PROMPT_ONLY_ARM, *([GATED_ARM] if differs else [])]
+def _arms(*, differs: bool, prompt_only: bool) -> list[Arm]:
+    chosen = {LEARNED_ARM: True, PROMPT_ONLY_ARM: prompt_only, GATED_ARM: differs}
+    return [arm for arm, wanted in chosen.items() if wanted]
 
 
 def _rows(runner: Runner, arms: Sequence[Arm]) -> list[EvalRow]:

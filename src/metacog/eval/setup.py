@@ -42,7 +42,7 @@ def setup_of(model: MetacogModel, *, rows: int = 128) -> Setup:
 def answer_reader(base: Base) -> AnswerReader:
     """Return how answers of a base are read."""
     marks = [base.tags.think_open, base.tags.think_close]
-    marks += [ids for tag in base.tags.marks.values() for ids in (tag.open, tag.close)]
+    marks += [ids for tag in base.tags.marks.values() for ids in (*tag.opens, *tag.closes)]
     return AnswerReader(
         decode=lambda ids: base.decode(ids, with_control=True),
         end=base.tags.eos,

@@ -123,6 +123,7 @@ def _against_cheapest(
         "cap_mean": metrics.mean(r.enforced for r in cheapest if r.enforced is not None),
         "accuracy": metrics.mean(row.correct for row in cheapest),
         "spend_mean": metrics.mean(row.spend for row in cheapest),
+        "think_tokens_mean": metrics.mean(row.used for row in cheapest),
         "delta_accuracy": difference(pairs, draws),
     }
 

@@ -21,7 +21,7 @@ from transformers import (
 
 from metacog.errors import ModelError
 from metacog.model.masks import Mask, masks_for
-from metacog.model.refuse import UNREADABLE, require_harmless
+from metacog.model.refuse import UNREADABLE, read_json, require_harmless
 from metacog.model.saving_memory import (
     FLASH,
     attending,
@@ -227,17 +227,26 @@ def load_tokenizer(path: Path, config: PretrainedConfig | None = None) -> PreTra
         config: Of the model it goes with, where that lies elsewhere: it decides on the class too.
 
     Raises:
-        ModelError: if there is none, it pads on the right, or its chat template could run for long.
+        ModelError: if there is none, it says that it pads on the right, or its chat template could run
+            for long.
     """
+    side = {} if _names_padding_side(path) else {"padding_side": "left"}
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            path, local_files_only=True, config=config
+            path, local_files_only=True, config=config, **side
         )
     except UNREADABLE as error:
         raise ModelError(f"The tokenizer in {path} cannot be read: {error}") from error
     require_bounded_template(tokenizer)
     require_left_padding(tokenizer)
     return tokenizer
+
+
+def _names_padding_side(path: Path) -> bool:
+    """Say whether a tokenizer's files choose a side; where they don't, the left is ours to choose."""
+    file = path / "tokenizer_config.json"
+    told = read_json(file) if file.is_file() else None
+    return isinstance(told, dict) and "padding_side" in told
 
 
 def number_type_of(precision: str) -> torch.dtype:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from transformers import PreTrainedTokenizerBase
 
 from metacog.errors import TagError
-from metacog.text.tags import TAGS, THINK, Tag
+from metacog.text.tags import INNER, TAGS, THINK, Tag
 
 Tokenizer = PreTrainedTokenizerBase
 """Any tokenizer of transformers'."""
@@ -28,6 +28,23 @@ class TagIds:
 
 
 @dataclass(frozen=True)
+class MarkIds:
+    """The ids of a pair of marks inside THINK, in each way that a tokenizer may write them.
+
+    The first way is the mark by itself; others have newlines behind it in their last id, as tokenizers
+    write them that join a sign with a line end.
+    """
+
+    opens: tuple[tuple[int, ...], ...]
+    closes: tuple[tuple[int, ...], ...]
+
+    @property
+    def alone(self) -> TagIds:
+        """The marks with nothing behind them."""
+        return TagIds(self.opens[0], self.closes[0])
+
+
+@dataclass(frozen=True)
 class ResolvedTags:
     """What the controller and the parsers need to know of a vocabulary.
 
@@ -41,7 +58,7 @@ class ResolvedTags:
     """Ids that end a reply."""
     line_ends: frozenset[int] = frozenset()
     """Ids whose text ends a line or a sentence."""
-    marks: Mapping[str, TagIds] = field(default_factory=lambda: MappingProxyType({}))
+    marks: Mapping[str, MarkIds] = field(default_factory=lambda: MappingProxyType({}))
     """The tags inside THINK, by name."""
 
     def __post_init__(self) -> None:
@@ -72,10 +89,10 @@ def resolve_tags(
         more_ends: Ids that end a reply beside the tokenizer's own, as a generation config names.
 
     Raises:
-        TagError: If a tag is no fixed id sequence, or the tokenizer names no end of a reply.
+        TagError: If the marks of THINK are no fixed id sequences, another mark cannot be written, or the
+            tokenizer names no end of a reply.
     """
-    resolved = {tag.name: resolve_tag(tokenizer, tag) for tag in TAGS}
-    think = resolved.pop(THINK.name)
+    think = resolve_tag(tokenizer, THINK)
     if is_ambiguous(think):
         raise TagError(
             f"The tags {THINK.open} and {THINK.close} cannot be followed token by token in the "
@@ -92,17 +109,36 @@ def resolve_tags(
         think_close=think.close,
         eos=frozenset({int(tokenizer.eos_token_id), *more_ends}),
         line_ends=_line_ends(tokenizer),
-        marks=MappingProxyType(resolved),
+        marks=MappingProxyType({tag.name: resolve_mark(tokenizer, tag) for tag in INNER}),
     )
 
 
+def tag_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, TagIds]:
+    """Return the ids of every tag's marks by themselves, by name.
+
+    Raises:
+        TagError: As `resolve_tags`.
+    """
+    inner = {tag.name: resolve_mark(tokenizer, tag).alone for tag in INNER}
+    return {THINK.name: resolve_tag(tokenizer, THINK), **inner}
+
+
 def resolve_tag(tokenizer: PreTrainedTokenizerBase, tag: Tag) -> TagIds:
-    """Return the ids of one tag's marks.
+    """Return the ids of one tag's marks, which have to be the same whatever stands behind them.
 
     Raises:
         TagError: If a mark is no fixed id sequence at the start of a line.
     """
-    return TagIds(_resolve(tokenizer, tag, tag.open), _resolve(tokenizer, tag, tag.close))
+    return TagIds(_fixed(tokenizer, tag, tag.open), _fixed(tokenizer, tag, tag.close))
+
+
+def resolve_mark(tokenizer: PreTrainedTokenizerBase, tag: Tag) -> MarkIds:
+    """Return the ids of a tag's marks, with and without a newline behind them.
+
+    Raises:
+        TagError: If the tokenizer cannot write a mark.
+    """
+    return MarkIds(_ways(tokenizer, tag, tag.open), _ways(tokenizer, tag, tag.close))
 
 
 def require_tags(tokenizer: PreTrainedTokenizerBase, tags: Iterable[Tag]) -> None:
@@ -124,31 +160,42 @@ def require_tags(tokenizer: PreTrainedTokenizerBase, tags: Iterable[Tag]) -> Non
                 f"Wanted the tag {tag.name} to be {tag.open} {tag.close} as in training, got "
                 f"{other.open} {other.close}. Name the tags that training used."
             )
-        resolve_tag(tokenizer, tag)
+    tag_ids(tokenizer)
 
 
-def _resolve(tokenizer: PreTrainedTokenizerBase, tag: Tag, mark: str) -> tuple[int, ...]:
-    """Return a mark's ids on a line of its own.
+def _fixed(tokenizer: PreTrainedTokenizerBase, tag: Tag, mark: str) -> tuple[int, ...]:
+    """Return the ids of a mark that has but one way."""
+    ways = _ways(tokenizer, tag, mark)
+    if len(ways) > 1:
+        raise TagError(
+            f"Wanted the mark {mark} of the segment {tag.name} to be a fixed sequence of ids in the "
+            f"tokenizer {_name(tokenizer)}, got {ways[0]} alone and {ways[1]} before a line end. "
+            f"{_REMEDY}"
+        )
+    return ways[0]
+
+
+def _ways(tokenizer: PreTrainedTokenizerBase, tag: Tag, mark: str) -> tuple[tuple[int, ...], ...]:
+    """Return the ids of a mark at the start of a line: alone, and before newlines where they differ.
 
     They are taken from behind a newline, because some tokenizers put a space before what stands first.
     """
     newline = _encode(tokenizer, "\n")
-    alone, in_text = _encode(tokenizer, f"\n{mark}"), _encode(tokenizer, f"\n{mark}\n")
-    ids = alone[len(newline) :]
+    texts = [_encode(tokenizer, f"\n{mark}{behind}") for behind in ("", "\n", "\n\n")]
+    alone = texts[0]
+    ids, *others = (tuple(text[len(newline) :]) for text in texts)
     survives = (
         bool(ids)
-        and alone[: len(newline)] == newline
-        and in_text[: len(alone)] == alone
+        and all(text[: len(newline)] == newline for text in texts)
         and tokenizer.unk_token_id not in ids
         and str(tokenizer.decode(alone)).strip() == mark
     )
     if not survives:
         raise TagError(
             f"Wanted the mark {mark} of the segment {tag.name} to be a fixed sequence of ids in the "
-            f"tokenizer {_name(tokenizer)}, got {ids} alone and {in_text[len(newline) :]} before a "
-            f"line end. {_REMEDY}"
+            f"tokenizer {_name(tokenizer)}, got {list(ids)} for it. {_REMEDY}"
         )
-    return tuple(ids)
+    return (ids, *dict.fromkeys(other for other in others if other[: len(ids)] != ids))
 
 
 def _line_ends(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -9,10 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from metacog.errors import TagError
-from metacog.text.resolve import ResolvedTags, TagIds
-from metacog.text.tags import EVAL, EXEC, PLAN, THINK, Tag
-
-MARKS = (PLAN, EXEC, EVAL)
+from metacog.text.resolve import MarkIds, ResolvedTags
+from metacog.text.tags import INNER, THINK, Tag
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ def segment_metrics(reply: ReplyIds) -> dict[str, float | None]:
     A fraction is the share of THINK's tokens, the marks' own counted in THINK but in no span.
     """
     metrics: dict[str, float | None] = {}
-    for mark in MARKS:
+    for mark in INNER:
         spans = reply.spans.get(mark.name)
         tokens = None if spans is None else float(sum(map(len, spans)))
         share = None if tokens is None else tokens / len(reply.think)
@@ -78,7 +76,7 @@ def split_text(text: str, *, require: Sequence[str] = ()) -> ReplyText:
     think, answer = parts[0], parts[1] if len(parts) == 2 else None
     if THINK.name in require and answer is None:
         raise _absent(THINK.close)
-    spans = {mark.name: _text_spans(think, mark, mark.name in require) for mark in MARKS}
+    spans = {mark.name: _text_spans(think, mark, mark.name in require) for mark in INNER}
     return ReplyText(
         think=think.strip(),
         answer=None if answer is None else answer.strip(),
@@ -108,16 +106,24 @@ def _absent(mark: str) -> TagError:
     )
 
 
-def _spans(think: Sequence[int], mark: TagIds) -> list[tuple[int, ...]]:
+def _spans(think: Sequence[int], mark: MarkIds) -> list[tuple[int, ...]]:
     spans, at = [], 0
-    while (start := _find(think, mark.open, at)) is not None:
-        first = start + len(mark.open)
-        end = _find(think, mark.close, first)
-        spans.append(tuple(think[first:end]))
-        if end is None:
+    while (opener := _first(think, mark.opens, at)) is not None:
+        first = opener[1]
+        closer = _first(think, mark.closes, first)
+        spans.append(tuple(think[first : None if closer is None else closer[0]]))
+        if closer is None:
             break
-        at = end + len(mark.close)
+        at = closer[1]
     return spans
+
+
+def _first(
+    ids: Sequence[int], ways: Sequence[tuple[int, ...]], start: int
+) -> tuple[int, int] | None:
+    """Return where the first of some marks begins and ends at or after `start`."""
+    found = ((_find(ids, way, start), len(way)) for way in ways)
+    return min(((at, at + size) for at, size in found if at is not None), default=None)
 
 
 def _find(ids: Sequence[int], mark: tuple[int, ...], start: int) -> int | None:

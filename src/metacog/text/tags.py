@@ -19,7 +19,9 @@ PLAN = Tag("plan", "<plan>", "</plan>")
 EXEC = Tag("exec", "<exec>", "</exec>")
 EVAL = Tag("eval", "<eval>", "</eval>")
 
-TAGS = (THINK, PLAN, EXEC, EVAL)
+INNER = (PLAN, EXEC, EVAL)
+"""The tags inside THINK."""
+TAGS = (THINK, *INNER)
 
 
 def plan_mark(plan: str) -> str:

@@ -20,8 +20,7 @@ from metacog.telemetry.events import EventKind
 from metacog.telemetry.reader import read_events
 from metacog.telemetry.rundir import RunDir
 from metacog.telemetry.sinks import require_sinks
-from metacog.text.resolve import resolve_tag
-from metacog.text.tags import TAGS
+from metacog.text.resolve import tag_ids
 from metacog.train.memory import size
 from metacog.train.preflight import QUICK_CHUNK, Preflight, begins_with
 from metacog.train.run import checked_model, train
@@ -112,7 +111,7 @@ class _Boot:
         """Resolve the tags in the model's tokenizer."""
         if self.model is None:
             return "part of the vocabulary that the run makes"
-        found = {tag.name: resolve_tag(self.model.base.tokenizer, tag) for tag in TAGS}
+        found = tag_ids(self.model.base.tokenizer)
         return "; ".join(
             f"{name} {' '.join(map(str, ids.open))} / {' '.join(map(str, ids.close))}"
             for name, ids in found.items()

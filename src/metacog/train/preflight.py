@@ -24,8 +24,7 @@ from metacog.model.gate import FeedbackGate
 from metacog.model.metacog import MetacogLayer
 from metacog.records import Segment
 from metacog.text.render import render, template_opens_think
-from metacog.text.resolve import Tokenizer, resolve_tag
-from metacog.text.tags import TAGS
+from metacog.text.resolve import Tokenizer, tag_ids
 from metacog.train.gate import gate_shape
 from metacog.train.gated import segment_batch
 from metacog.train.layer import layer_shape
@@ -245,7 +244,7 @@ def _report(
     step: StepSize | None,
 ) -> Preflight:
     require_left_padding(tokenizer)
-    tags = {tag.name: resolve_tag(tokenizer, tag) for tag in TAGS}
+    tags = tag_ids(tokenizer)
     learning = [parameter for group in groups for parameter in group.parameters]
     known = {id(parameter) for parameter in learning}
     frozen = [p for module in held for p in module.parameters() if id(p) not in known]

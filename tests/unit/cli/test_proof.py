@@ -6,8 +6,10 @@ from dataclasses import replace
 import pytest
 
 from metacog.cli.evaluate import parse_split
+from metacog.cli.margins import Beside, margin_rows, margin_summaries_of
 from metacog.cli.measure import Size, bare_of, measure
-from metacog.cli.proof import Beside, ProofSize, margin_rows, margin_summaries_of, prove
+from metacog.cli.proof import ProofSize, prove
+from metacog.data.tasks.drawing import draw_questions
 from metacog.data.tasks.splits import Split
 from metacog.errors import InputError
 from metacog.eval.proof.table import NAMES
@@ -72,8 +74,16 @@ def like(measured, model):
 def margins(measured, beside: Beside):
     model, measurement, summary, size = measured
     bare = bare_of(model, beside.against) or model
-    found = margin_summaries_of(model, bare, measurement, summary, size, PROOF, beside, tell=print)
-    return margin_rows(found)
+    found = margin_summaries_of(
+        model,
+        bare,
+        beside,
+        draw_questions(size.split, PROOF.margin, families=size.families),
+        (0,),
+        cheapest=measurement.fixed.cheapest_constant,
+        natural_over_need=summary["budget"]["natural_over_need"],
+    )
+    return margin_rows(found, model, beside)
 
 
 def test_a_trained_base_is_not_its_own_frozen_one(measured, make_tiny_model) -> None:
@@ -85,8 +95,12 @@ def test_a_trained_base_is_not_its_own_frozen_one(measured, make_tiny_model) -> 
 
 def test_a_trained_model_stands_for_the_model_in_p1_and_p10(measured, make_tiny_model) -> None:
     own = margins(measured, Beside())
-    other = margins(measured, Beside(trained=like(measured, make_tiny_model(spread=3.0))))
+    trained = like(measured, make_tiny_model(spread=3.0))
+    other = margins(measured, Beside(trained=trained))
     assert other["P1"].value != own["P1"].value
+    assert other["P1"].detail["base_sha256"] == trained.base.digest
+    assert other["P2"].detail["base_sha256"] == measured[0].base.digest
+    assert other["P1"].detail["levels"]["learned"]["spend_mean"] > 0
     assert other["P2"] == own["P2"]
     assert other["P10"].bound is not None
 

@@ -11,6 +11,7 @@ from metacog.text.resolve import (
     resolve_tag,
     resolve_tags,
 )
+from metacog.text.segments import split_ids
 from metacog.text.tags import EVAL, EXEC, PLAN, TAGS, THINK
 from tests.unit.text.tokenizers import bundled, foreign
 
@@ -22,7 +23,8 @@ def test_the_bundled_tokenizer_has_one_id_for_each_tag() -> None:
     assert tags.think_close == (ids("</think>"),)
     assert {*tags.marks} == {PLAN.name, EXEC.name, EVAL.name}
     for tag in (PLAN, EXEC, EVAL):
-        assert tags.marks[tag.name] == TagIds((ids(tag.open),), (ids(tag.close),))
+        assert tags.marks[tag.name].alone == TagIds((ids(tag.open),), (ids(tag.close),))
+        assert len(tags.marks[tag.name].closes) == 1
     assert tags.eos == {tokenizer.eos_token_id}
     assert {tokenizer.decode([index]) for index in tags.line_ends} == {
         "\n",
@@ -76,6 +78,23 @@ def test_a_tag_that_melts_into_its_surroundings_is_refused() -> None:
     tokenizer = foreign(pattern=r"\w+|>\n|\s|[^\w\s]", pieces=("think", ">\n"))
     with pytest.raises(TagError, match=r"<think>.*segment think.*'foreign'.*add_special_tokens"):
         resolve_tag(tokenizer, THINK)
+
+
+def test_marks_that_join_with_a_line_end_are_no_reason_to_refuse_a_base() -> None:
+    """As Qwen's vocabulary writes them: `<`, `plan` and `>` with a newline in one id."""
+    tokenizer = foreign(
+        pattern=r"<think>|</think>|\w+|</|[^\w\s]\n+|\s|[^\w\s]",
+        pieces=("plan", "exec", "eval", "</", ">\n", ">\n\n"),
+        added=("<think>", "</think>"),
+    )
+    tags = resolve_tags(tokenizer)
+    assert len(tags.think_close) == 1
+    text = "<plan>verify</plan>\n3 + 4\n<exec>\n7\n</exec>\n\nso 7\n</think>7"
+    parts = split_ids(tokenizer.encode(text, add_special_tokens=False), tags)
+    assert {name: list(map(tokenizer.decode, found)) for name, found in parts.spans.items()} == {
+        "plan": ["verify"],
+        "exec": ["7\n"],
+    }
 
 
 def test_a_tag_with_unknown_pieces_is_refused() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from metacog.errors import TagError
-from metacog.text.resolve import ResolvedTags, TagIds, resolve_tags
+from metacog.text.resolve import MarkIds, ResolvedTags, resolve_tags
 from metacog.text.segments import segment_metrics, split_ids, split_text
 from tests.unit.text.tokenizers import bundled
 
@@ -11,7 +11,10 @@ TAGS = ResolvedTags(
     (1, 3),
     (2, 4),
     eos=frozenset({0}),
-    marks={"plan": TagIds((10,), (11,)), "exec": TagIds((12, 13), (14, 15))},
+    marks={
+        "plan": MarkIds(((10,),), ((11,),)),
+        "exec": MarkIds(((12, 13), (12, 16)), ((14, 15), (14, 17))),
+    },
 )
 
 
@@ -33,6 +36,12 @@ def test_spans_are_counted_strictly_between_their_marks() -> None:
         "segments/exec_fraction": 1 / 13,
         "segments/eval_tokens": None,
         "segments/eval_fraction": None,
+    }
+
+
+def test_a_mark_that_has_joined_with_its_newline_is_seen() -> None:
+    assert split_ids([12, 16, 7, 14, 17, 8, 12, 13, 9, 14, 17], TAGS).spans == {
+        "exec": ((7,), (9,))
     }
 
 

@@ -46,13 +46,16 @@ def p8b(fit: Evidence, test: Evidence, said: LayerView) -> Row:
     return _against(said.ready, AT_CLOSER, fit, test, GATE_AT_CLOSER)
 
 
-def p9(confidence: Json, test: Evidence, said: LayerView) -> Row:
+def p9(
+    confidence: Json, test: Evidence, said: LayerView, *, confidence_seeds: tuple[int, ...]
+) -> Row:
     """Return calibration error and skill of confidence, and how many needs the covering budget covers.
 
     Args:
         confidence: Its figures on the replies of the learned arm, `confidence_block`'s.
         test: Uncapped replies, for the needs.
         said: What the layer says of them.
+        confidence_seeds: Sampling seeds of those replies of the learned arm.
     """
     known = ~np.isnan(test.need)
     covered = (
@@ -66,7 +69,7 @@ def p9(confidence: Json, test: Evidence, said: LayerView) -> Row:
     return Row(
         value=ece,
         n=n,
-        seeds=tuple(sorted(set(test.seed.tolist()))),
+        seeds=confidence_seeds,
         gate=f"Brier skill > 0; ECE <= {MOST_ECE} at n >= {ENOUGH}; coverage {COVERAGE} +- {SLACK}",
         met=all_met(
             honest,
@@ -81,6 +84,7 @@ def p9(confidence: Json, test: Evidence, said: LayerView) -> Row:
             if covered is None
             else interval(test.question[known].tolist(), lambda rows: float(covered[rows].mean())),
             "coverage_n": int(known.sum()),
+            "coverage_seeds": sorted(set(test.seed.tolist())),
         },
     )
 

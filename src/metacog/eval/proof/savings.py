@@ -19,6 +19,9 @@ PEERS = ("off", "random_gate", "ia3", "lora")
 """What the gate is held against; (IA)^3, and LoRA of the gate's size, learn from the same rows and steps."""
 
 
+_LEVEL = ("accuracy", "spend_mean", "think_tokens_mean")
+
+
 @dataclass(frozen=True)
 class Peer:
     """Replies without a budget of something that the gate is held against."""
@@ -51,6 +54,14 @@ def saving(summary: Mapping[str, Any], gates: tuple[float, float]) -> Row:
             "right_uncapped": found["right_uncapped"],
             "split": found["split"],
             "natural_over_need": summary["budget"]["natural_over_need"],
+            "levels": {
+                name: {figure: side[figure] for figure in _LEVEL}
+                for name, side in (
+                    ("learned", summary),
+                    ("uncapped", summary["uncapped"]),
+                    ("cheapest_constant", cheapest),
+                )
+            },
             "prompt_only": {
                 "saving": summary["prompt_only"]["saving"]["mean"],
                 "holds": summary["prompt_only"]["noninferiority"]["holds"],

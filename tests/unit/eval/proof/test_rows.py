@@ -98,13 +98,16 @@ def test_coverage_counts_needs_and_calibration_its_n() -> None:
     found = replies([9] * 100, need=np.where(np.arange(100) < 50, np.nan, 10.0))
     covering = np.where(np.arange(100) < 55, 9.0, 10.0)
     honest = {"ece": 0.03, "brier_skill": 0.2, "n": 6000}
-    row_ = p9(honest, found, said_of(100, covering=covering))
-    assert row_.detail["coverage"] == pytest.approx(0.9)
-    assert row_.met is True
-    assert p9(honest | {"n": 4000}, found, said_of(100, covering=covering)).met is False
-    assert p9(honest | {"ece": 0.06}, found, said_of(100, covering=covering)).met is False
-    assert p9(honest, found, said_of(100, covering=np.full(100, 10.0))).met is False
-    assert p9(honest, found, said_of(100)).met is None
+
+    def judged(confidence, covering=covering):
+        return p9(confidence, found, said_of(100, covering=covering), confidence_seeds=(4,))
+
+    assert judged(honest).detail["coverage"] == pytest.approx(0.9)
+    assert (judged(honest).met, judged(honest).seeds) == (True, (4,))
+    assert judged(honest | {"n": 4000}).met is False
+    assert judged(honest | {"ece": 0.06}).met is False
+    assert judged(honest, np.full(100, 10.0)).met is False
+    assert judged(honest, None).met is None
 
 
 def test_no_violation_is_bounded_by_the_rule_of_three() -> None:
