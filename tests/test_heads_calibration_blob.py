@@ -70,7 +70,8 @@ def test_rereadings_are_calibrated_and_compared_with_their_thresholds(tmp_path) 
     out = saved_reader(tmp_path, layer, blob).reread(states(), torch.full((8,), 20.0))
     torch.testing.assert_close(out.ready, ready)
     torch.testing.assert_close(out.gain, gain)
-    torch.testing.assert_close(out.needed_tokens, 2 * raw.needed)
+    torch.testing.assert_close(out.needed_tokens, raw.needed)
+    torch.testing.assert_close(out.allowed_tokens, 2 * raw.needed)
     assert len(likely) == len(unlikely) == 4
     assert out.confident.sum() == 2
     assert out.hopeless.sum() == 2

@@ -185,6 +185,8 @@ class Rereading:
     """Probability of a right answer if THINK closed now."""
     gain: float
     """Probability that going on to the natural end makes right what closing now would leave wrong."""
+    allowed: float
+    """THINK tokens that a budget is lowered to from here: `needed` times the calibration's factor."""
 
 
 @dataclass(frozen=True)

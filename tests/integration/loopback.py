@@ -1,4 +1,4 @@
-"""A file server on this machine's loopback: plain files under /, and what a hub says of a data set."""
+"""A file server on this machine's loopback: plain files under /, and what a hub says of a data set or model."""
 
 import hashlib
 import json
@@ -18,15 +18,15 @@ class Loopback(ThreadingHTTPServer):
     Args:
         folder: What is served; it holds files only.
         ranges: Whether requests may begin in the middle of a file.
-        dataset: Name on the hub, or empty.
+        repository: Kind and name on the hub, as `datasets/owner/name` or `models/owner/name`, or empty.
         drops: Answers to break off in the middle.
     """
 
     daemon_threads = True
 
-    def __init__(self, folder: Path, *, ranges: bool, dataset: str, drops: int) -> None:
+    def __init__(self, folder: Path, *, ranges: bool, repository: str, drops: int) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.folder, self.ranges, self.dataset, self.drops = folder, ranges, dataset, drops
+        self.folder, self.ranges, self.repository, self.drops = folder, ranges, repository, drops
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.asked: list[tuple[str, str, str | None]] = []
         """Method, path and range of each request."""
@@ -51,15 +51,16 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         path, server = self.path.partition("?")[0], self.server
         server.asked.append((self.command, path, self.headers.get("Range")))
-        api = f"/api/datasets/{server.dataset}"
-        if server.dataset and re.fullmatch(f"{api}/tree/[^/]+", path):
+        api, name = f"/api/{server.repository}", server.repository.partition("/")[2]
+        if server.repository and re.fullmatch(f"{api}/tree/[^/]+", path):
             self._send_json(_entries(server.folder))
-        elif server.dataset and (path == api or path.startswith(f"{api}/revision/")):
+        elif server.repository and (path == api or path.startswith(f"{api}/revision/")):
             names = [{"rfilename": entry["path"]} for entry in _entries(server.folder)]
-            known = {"id": server.dataset, "sha": COMMIT, "private": False, "siblings": names}
+            known = {"id": name, "sha": COMMIT, "private": False, "siblings": names}
             self._send_json(known)
         else:
-            resolved = f"/datasets/{server.dataset}/resolve/[^/]+/"
+            at = server.repository.removeprefix("models/")
+            resolved = f"/{at}/resolve/[^/]+/"
             self._send_file(server.folder / re.sub(resolved, "/", path).lstrip("/"))
 
     def _send_json(self, value: object) -> None:
@@ -97,10 +98,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(
-    folder: Path, *, ranges: bool = True, dataset: str = "", drops: int = 0
+    folder: Path, *, ranges: bool = True, repository: str = "", drops: int = 0
 ) -> Iterator[Loopback]:
-    """Serve a folder until the block is left, also as the hub's data set of that name."""
-    server = Loopback(folder, ranges=ranges, dataset=dataset, drops=drops)
+    """Serve a folder until the block is left, also as that repository of a hub."""
+    server = Loopback(folder, ranges=ranges, repository=repository, drops=drops)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

@@ -132,7 +132,7 @@ def test_the_default_data_set_is_streamed_from_the_hub_and_resumed(
     served = tmp_path / "served"
     served.mkdir()
     WRITERS["rows" + Path(name).suffix](served / name)
-    with serving(served, dataset=DATASET) as server:
+    with serving(served, repository=f"datasets/{DATASET}") as server:
         environment = {
             **os.environ,
             "HF_ENDPOINT": server.url,

@@ -59,6 +59,19 @@ async def until(is_so: Callable[[], bool], pilot: Pilot[None]) -> None:
 
 @pytest.mark.asyncio
 @pytest.mark.timeout(600)
+async def test_a_fresh_form_can_be_started_as_it_stands(tmp_path: Path) -> None:
+    app = cockpit(tmp_path / "runs")
+    async with app.run_test(size=SIZE) as pilot:
+        await app.push_screen(LauncherScreen(tmp_path / "runs", tmp_path))
+        await pilot.press("s")
+        boot = app.screen
+        assert isinstance(boot, BootScreen)
+        await until(lambda: boot.is_right or boot.wrong is not None, pilot)
+        assert boot.wrong is None
+
+
+@pytest.mark.asyncio
+@pytest.mark.timeout(600)
 async def test_a_run_is_started_shown_stopped_and_the_form_is_as_before(
     tmp_path: Path, recipes: Path, started: list[RunDir]
 ) -> None:

@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
-ModelName = Annotated[str, typer.Argument(help="Bundled name, or directory of a model or run.")]
+ModelName = Annotated[
+    str, typer.Argument(help="Bundled name, directory of a model or run, or hub id.")
+]
 LayerPath = Annotated[
     Path | None, typer.Option(help="Directory of the layer, if not the model's own.")
 ]

@@ -1,5 +1,6 @@
 """One reply for a person or a program: reading, thinking against its budget, answer."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -18,6 +19,7 @@ from metacog.records import (
     CalibrationReport,
     Generation,
     Reading,
+    RevisionKind,
     Segment,
     Step,
 )
@@ -156,9 +158,11 @@ def spending(budget: BudgetReport) -> Text:
         before = revision.budget_before
         beyond = before is not None and seen.needed > before - seen.used
         needs = "more than it has" if beyond else f"{seen.needed:.0f} more"
+        lowered = revision.kind is RevisionKind.LOWERED
+        allowed = f", allowed {math.ceil(seen.allowed)}" if lowered else ""
         lines.append(
             f"at {seen.used}: {revision.kind}, ready {seen.ready:.0%}, gain {seen.gain:.0%}, "
-            f"needs {needs} -> {revision.budget_after}"
+            f"needs {needs}{allowed} -> {revision.budget_after}"
         )
     return Text("\n".join(lines))
 

@@ -74,8 +74,6 @@ Count = Annotated[int, Field(ge=0), BeforeValidator(whole_number)]
 PositiveCount = Annotated[int, Field(ge=1), BeforeValidator(whole_number)]
 """How many, at least one, without an upper bound."""
 
-GroupCount = Annotated[int, Field(ge=2), BeforeValidator(whole_number)]
-"""How many, at least two, without an upper bound."""
 
 Weight = Annotated[float, Field(ge=0), BeforeValidator(real_number)]
 """A factor that is zero or more; zero switches its term off."""

@@ -39,7 +39,7 @@ class DataConfig(Config):
     """Where examples come from."""
 
     dataset: Name = "glaiveai/reasoning-v1-20m"
-    """Hub data set, read when none of `path`, `mixture` and `tasks` is set."""
+    """Hub data set, read by imitate with given traces where none of `path`, `mixture` and `tasks` is set."""
 
     path: Name | None = None
     """Local file or folder (jsonl, json, parquet), which causes no network call, or http(s) URL of one
@@ -70,7 +70,8 @@ class DataConfig(Config):
     """Rows of the validation split to hold out and measure on."""
 
     tasks: tuple[Name, ...] = ()
-    """Verifiable task families to generate questions from, instead of reading a data set."""
+    """Verifiable task families to generate questions from; empty for all where an objective learns from
+    questions, and for the data set where it can read rows of text (imitate with given traces)."""
 
     num_prompts: PositiveCount = 30_000
     """Questions to generate over all task families together."""

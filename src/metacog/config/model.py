@@ -24,7 +24,7 @@ class ModelConfig(Config):
     """The base: a causal language model and its tokenizer."""
 
     path: Name = "nano"
-    """Directory of a base, a run or a checkpoint, or a bundled name, looked up in this order."""
+    """Directory of a base, a run or a checkpoint, bundled name, or hub id, looked up in this order."""
 
     base_path: Name | None = None
     """Base of an adapter directory, or null for the one its adapter_config.json names."""
@@ -41,7 +41,7 @@ class ModelConfig(Config):
     device, the package flash-attn is missing, or `precision` is not bf16. Else sdpa."""
 
     hub_push: Flag = False
-    """Allow uploads to the hub."""
+    """Allow uploads to the hub. Nothing uploads yet, so true is refused."""
 
 
 class MetacogConfig(Config):

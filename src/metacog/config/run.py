@@ -28,7 +28,8 @@ class TrainingConfig(Config):
     """What is trained, for how long, and how fast."""
 
     objective: Objective = Field(default_factory=LayerObjective)
-    """What the run trains: pretrain, layer, gate, imitate or practice, with settings of its own."""
+    """What the run trains: pretrain, layer, gate, reread, imitate, practice or a schedule of them, with
+    settings of its own."""
 
     name: Name | None = None
     """Name of the run's directory under runs/, or null for the objective and the time."""

@@ -191,7 +191,7 @@ class BatchController:
         return segments
 
     def revise(self, revisions: Mapping[int, tuple[RevisionKind, Rereading]]) -> set[int]:
-        """Lower rows' budgets to used + needed, or close their THINK; return the rows that changed.
+        """Lower rows' budgets to used + allowed, or close their THINK; return the rows that changed.
 
         Nothing changes where the budget would go up, below `min_think`, or while tokens are forced.
         """

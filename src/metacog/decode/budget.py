@@ -125,7 +125,7 @@ class BudgetController:
         return segment
 
     def revise(self, kind: RevisionKind, rereading: Rereading) -> bool:
-        """Lower the budget to used + needed, or close THINK; return whether that changed anything.
+        """Lower the budget to used + allowed, or close THINK; return whether that changed anything.
 
         Nothing changes where the budget would go up, below `min_think`, or while tokens are forced.
         """

@@ -85,6 +85,19 @@ class Opener:
         known = ", ".join(reader.plans) if reader is not None else "none, as it has no layer"
         raise InputError(f"Wanted a plan of this model ({known}), got {request.plan!r}.")
 
+    def budgets(self, reading: CalibratedReading) -> list[int]:
+        """Return what is enforced where neither budget nor plan is asked for: THINK tokens, or -1."""
+        reader = self.model.reader
+        assert reader is not None
+        plans = [reader.plans[index] for index in reading.chosen.tolist()]
+        return [self._enforced(predicted, 1.0) for predicted in self._predicted(reading, plans)]
+
+    def _predicted(self, reading: CalibratedReading, plans: Sequence[str]) -> list[int]:
+        return [
+            max(self.settings.min_think, round(tokens * self.settings.plan_scale.get(plan, 1.0)))
+            for tokens, plan in zip(reading.budget_tokens.tolist(), plans, strict=True)
+        ]
+
     def _without_layer(self, request: Request) -> Opening:
         budget = NO_LIMIT if request.budget is None else request.budget
         return Opening(_plain_sampler(request), budget, None, _source(budget))
@@ -94,10 +107,7 @@ class Opener:
         assert reader is not None
         chosen = reading.chosen.tolist()
         plans = [r.plan or reader.plans[chosen[row]] for row, r in enumerate(requests)]
-        predicted = [
-            max(self.settings.min_think, round(tokens * self.settings.plan_scale.get(plan, 1.0)))
-            for tokens, plan in zip(reading.budget_tokens.tolist(), plans, strict=True)
-        ]
+        predicted = self._predicted(reading, plans)
         budgets = [self._budget(r, p) for r, p in zip(requests, predicted, strict=True)]
         enforced = torch.tensor([float("inf") if b == NO_LIMIT else float(b) for b in budgets])
         records = reader.records(reading, enforced.to(reading.plan.device))
@@ -120,9 +130,12 @@ class Opener:
     def _budget(self, request: Request, predicted: int) -> int:
         if request.budget is not None:
             return request.budget
+        return self._enforced(predicted, request.budget_scale)
+
+    def _enforced(self, predicted: int, scale: float) -> int:
         if not self.settings.use_predicted_budget:
             return self.settings.max_tokens
-        return max(self.settings.min_think, round(predicted * request.budget_scale))
+        return max(self.settings.min_think, round(predicted * scale))
 
     def _sampler(
         self, request: Request, reading: Reading, plan: str

@@ -158,9 +158,9 @@ def lowered_limit(
     kind: RevisionKind, rereading: Rereading, *, thought: int, floor: int, limit: int
 ) -> int | None:
     """Return the limit that a revision leads to, or None where it would not lower it."""
-    if not math.isfinite(rereading.needed):
+    if not math.isfinite(rereading.allowed):
         raise ValueError(f"a re-reading needs a finite number of tokens, got {rereading}.")
-    wanted = rereading.used + math.ceil(rereading.needed)
+    wanted = rereading.used + math.ceil(rereading.allowed)
     target = max(thought, floor, wanted if kind is RevisionKind.LOWERED else 0)
     return target if target < limit else None
 

@@ -56,7 +56,7 @@ class Evidence:
     natural: Float[ndarray, " rows"]
     """THINK tokens."""
     need: Float[ndarray, " rows"]
-    """NaN where the reply ends wrong or did not close by itself."""
+    """NaN where the best answer at its end is wrong, or it did not close by itself."""
     correct: Bool[ndarray, " rows"]
     """The reply as it was."""
     right: Float[ndarray, "rows tokens"]

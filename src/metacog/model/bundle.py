@@ -120,8 +120,8 @@ def load_model(
     """Load a base with the layer that goes with it, or with one from another directory.
 
     Args:
-        name: Bundled name, or directory of a base, of an adapter, of a run, or of a layer that a
-            run saved.
+        name: Bundled name, directory of a base, of an adapter, of a run, or of a layer that a run
+            saved, or id of a base on the hub.
         layer: Directory of the layer; by default the model's own, where it has one.
         base_path: Base of an adapter; by default the one that its run or its settings name.
         options: `precision` and `attention`, as `load_base` takes them.

@@ -56,6 +56,8 @@ class CalibratedRereading:
     raw: RereadOutput
     needed_tokens: Float[Tensor, " batch"]
     """THINK tokens still needed."""
+    allowed_tokens: Float[Tensor, " batch"]
+    """THINK tokens that a budget is lowered to."""
     ready: Float[Tensor, " batch"]
     """Probability of a right answer if THINK closed now."""
     gain: Float[Tensor, " batch"]
@@ -74,7 +76,7 @@ class CalibrationBlob(BaseModel):
         budget      = clip(budget_scale B + budget_offset, low, high)                  [tokens]
         covering    = clip(coverage_scale B, low, high)                                [tokens]
         confidence  = m(sigmoid(conf_raw / confidence_temperature + confidence_bias))
-        needed      = needed_scale * needed                                            [tokens]
+        allowed     = needed_scale * needed                                            [tokens]
         ready       = sigmoid(ready_raw / ready_temperature + ready_bias)
         gain        = sigmoid(gain_raw / gain_temperature + gain_bias)
         confident   = ready >= 1/2 and gain < confident_threshold
@@ -242,7 +244,8 @@ class CalibrationBlob(BaseModel):
         is_likely = ready >= LIKELY
         return CalibratedRereading(
             raw=raw,
-            needed_tokens=raw.needed * self.needed_scale,
+            needed_tokens=raw.needed,
+            allowed_tokens=raw.needed * self.needed_scale,
             ready=ready,
             gain=gain,
             confident=is_likely & (gain < self.confident_threshold),

@@ -77,6 +77,11 @@ class FeedbackGate(nn.Module):
         self.epsilon: Tensor
         self.register_buffer("epsilon", torch.tensor(_TINY), persistent=False)
 
+    def teach_projection(self) -> None:
+        """Let only learn what the gate multiplies by: where it acts it has learned already."""
+        self.requires_grad_(False)
+        self.project.requires_grad_(True)
+
     def gamma(
         self,
         g: Float[Tensor, "batch proj"],

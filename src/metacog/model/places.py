@@ -5,6 +5,7 @@ from pathlib import Path
 
 from metacog.errors import ModelError
 from metacog.model.card import CARD_NAME
+from metacog.model.hub import fetched, is_hub_id
 from metacog.telemetry.rundir import RunDir
 
 _ASSETS = Path(__file__).parents[1] / "assets"
@@ -37,20 +38,23 @@ class Place:
 def resolve_model(name: str) -> Place:
     """Return where a model lies.
 
-    A directory is a base or an adapter (with a layer beside it or none), a run, of which `final` is taken, or a
-    layer that a run saved, whose base is what the run's configuration names.
+    A directory is a base or an adapter (with a layer beside it or none), a run, of which `final` is
+    taken, or a layer that a run saved, whose base is what the run's configuration names. A directory
+    goes before a model of the hub, which is read where it is not here yet.
 
     Raises:
-        ModelError: If there is no such directory, or it is none of these.
+        ModelError: If there is no such directory, it is none of these, or the hub cannot be read.
     """
     path = Path(name)
     if path.is_dir():
         return _place_of(path)
     if name in BUNDLED:
         return Place(BUNDLED[name], BUNDLED[name])
+    if is_hub_id(name):
+        return _place_of(fetched(name))
     raise ModelError(
-        f"Wanted a bundled model ({', '.join(BUNDLED)}) or an existing directory, got {name!r}. "
-        "Nothing is fetched: put the model into a directory and name that."
+        f"Wanted a bundled model ({', '.join(BUNDLED)}), an existing directory or a hub id such as "
+        f"Qwen/Qwen3-0.6B, got {name!r}. Name one."
     )
 
 

@@ -36,6 +36,8 @@ class Outlooks(NamedTuple):
     """Probability of a right answer if THINK closed now."""
     gain: Reals
     """Probability that going on makes right what closing now would leave wrong."""
+    allowed: Reals
+    """THINK tokens that a budget is lowered to: what is needed, times the calibration's factor."""
 
 
 class RereadMaps:
@@ -77,7 +79,8 @@ class RereadMaps:
         inputs = torch.cat([self._mixed(s), spent], dim=1)
         said = linear(silu(linear(inputs, *self._first)), *self._last).sigmoid()
         share, ready, gain = said.detach().cpu().numpy().T
-        return Outlooks(np.expm1(self._most * share) * self._needed_scale, ready, gain)
+        needed = np.expm1(self._most * share)
+        return Outlooks(needed, ready, gain, needed * self._needed_scale)
 
     def _mixed(self, s: Float[Tensor, "points blocks proj"]) -> Float[Tensor, "points proj"]:
         if self._attention is None:

@@ -21,6 +21,7 @@ from metacog.telemetry.reader import read_events
 from metacog.telemetry.rundir import RunDir
 from metacog.telemetry.sinks import require_sinks
 from metacog.text.resolve import tag_ids
+from metacog.train.checks import families_of, reads_rows
 from metacog.train.memory import size
 from metacog.train.preflight import QUICK_CHUNK, Preflight, begins_with
 from metacog.train.run import checked_model, train
@@ -119,8 +120,8 @@ class _Boot:
 
     def data(self) -> str:
         """Open the data sets, or name the families."""
-        if self.config.data.tasks or self.config.run.objective.kind == "pretrain":
-            families = ", ".join(self.config.data.tasks) or "the objective's families"
+        if not reads_rows(self.config):
+            families = ", ".join(families_of(self.config))
             return f"{self.config.data.num_prompts:,} questions of {families}"
         self.sources = open_sources(self.config)
         return "\n".join(

@@ -1,14 +1,38 @@
 """Refuses settings that a run would not act on, before anything is written."""
 
-from metacog.config.objective import ImitateObjective
+from metacog.config.base import Config
+from metacog.config.data import DataConfig
+from metacog.config.model import FeedbackConfig, MetacogConfig
+from metacog.config.objective import (
+    ImitateObjective,
+    LayerObjective,
+    PretrainObjective,
+    ScheduleObjective,
+)
 from metacog.config.run import RunConfig
 from metacog.data.tasks.families import FAMILIES
 from metacog.errors import ConfigError
+from metacog.model.bundle import MetacogModel
 from metacog.model.places import is_adapter, resolve_model
 from metacog.train.processes import Processes
 
+_USUAL: dict[str, Config] = {"metacog": MetacogConfig(), "feedback": FeedbackConfig()}
+_LAYER_KEYS = ("proj_dim", "agg", "linked_all_layers", "budget_scale", "plans")
+_GATE_KEYS = ("layer", "site", "switch", "strength")
 _THROUGH_THE_BASE = frozenset({"gate", "imitate", "practice"})
 """Objectives whose gradients pass through the base that is named."""
+
+
+def reads_rows(config: RunConfig) -> bool:
+    """Say whether a run reads rows of text; all others learn from generated questions."""
+    objective = config.run.objective
+    takes_rows = isinstance(objective, ImitateObjective) and objective.traces == "given"
+    return takes_rows and not config.data.tasks
+
+
+def families_of(config: RunConfig) -> tuple[str, ...]:
+    """Return the question families of a run: those that are named, or all."""
+    return config.data.tasks or tuple(FAMILIES)
 
 
 def refuse_unused(config: RunConfig) -> None:
@@ -29,17 +53,33 @@ def refuse_unused(config: RunConfig) -> None:
         raise ConfigError(
             f"Wanted data.tasks among {', '.join(FAMILIES)}, got {', '.join(unknown)}."
         )
-    objective = config.run.objective
-    takes_text = isinstance(objective, ImitateObjective) and objective.traces == "given"
-    if not config.data.tasks and not takes_text:
-        raise ConfigError(
-            f"The objective {kind} learns from verifiable questions (rows of text are for imitate "
-            "with given traces): wanted families in data.tasks, got none. "
-            f"Name some of {', '.join(FAMILIES)}."
-        )
     for is_set, key, remedy in _unused(config):
         if is_set:
             raise ConfigError(f"The objective {kind} has no use for {key}. {remedy}")
+
+
+def refuse_other_shapes(config: RunConfig, model: MetacogModel) -> None:
+    """Refuse settings of a new layer or gate where a run goes on from those that a model has.
+
+    Raises:
+        ConfigError: Naming the key, what the model has, and what to do.
+    """
+    assert model.reader is not None
+    objective = config.run.objective
+    assert not isinstance(objective, PretrainObjective | LayerObjective | ScheduleObjective)
+    has = {"metacog": {**vars(model.reader.layer.shape), "plans": model.reader.plans}}
+    keys = [("metacog", key) for key in _LAYER_KEYS]
+    if model.gate is not None and objective.kind != "gate":
+        has["feedback"] = vars(model.gate.shape)
+        keys += [("feedback", key) for key in _GATE_KEYS]
+    for section, key in keys:
+        value, own = vars(vars(config)[section])[key], has[section]
+        if value not in (vars(_USUAL[section])[key], own[key]):
+            raise ConfigError(
+                f"The objective {objective.kind} goes on from what "
+                f"{objective.layer_path or config.model.path} has, whose {section}.{key} is {own[key]}: "
+                f"wanted that or nothing, got {value}. Leave it out."
+            )
 
 
 def require_trainable(config: RunConfig, processes: Processes) -> None:
@@ -57,15 +97,27 @@ def require_trainable(config: RunConfig, processes: Processes) -> None:
 
 
 def _unused(config: RunConfig) -> tuple[tuple[bool, str, str], ...]:
-    model, kind = config.model, config.run.objective.kind
+    model, data, kind = config.model, config.data, config.run.objective.kind
+    names_rows = data.path or data.mixture or data.dataset != DataConfig().dataset
     return (
+        (
+            bool(names_rows) and not data.tasks and not reads_rows(config),
+            "data.path, data.mixture or data.dataset",
+            "It learns from verifiable questions: leave them as they are, and name families in "
+            "data.tasks or take all. Rows of text are for imitate with given traces.",
+        ),
         (
             config.run.grad_accum > 1 and kind not in {"imitate", "practice"},
             "run.grad_accum above 1",
             "Raise run.batch instead.",
         ),
         (
-            bool(config.data.tasks) and config.data.sample_limit is not None,
+            model.hub_push,
+            "model.hub_push",
+            "Nothing is uploaded by a run: set it to false, and upload what it saves yourself.",
+        ),
+        (
+            data.sample_limit is not None and not reads_rows(config),
             "data.sample_limit",
             "Set data.num_prompts.",
         ),
@@ -86,7 +138,7 @@ def _unused(config: RunConfig) -> tuple[tuple[bool, str, str], ...]:
             "It goes with an adapter in model.path; name a whole base there, and set this to null.",
         ),
         (
-            config.losses.hopeless_target is not None,
+            config.losses.hopeless_target is not None and kind != "practice",
             "losses.hopeless_target",
             "It takes groups of rollouts; set it to null.",
         ),

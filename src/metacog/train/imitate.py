@@ -17,6 +17,9 @@ from torch import nn
 
 from metacog.config.objective import ImitateObjective
 from metacog.config.run import RunConfig
+from metacog.decode.opening import Opener
+from metacog.decode.settings import engine_settings
+from metacog.decode.terms import NO_LIMIT
 from metacog.losses.answer import answer_loss
 from metacog.losses.budget import Spending, budget_need, budget_used
 from metacog.losses.combine import LossName, combine, loss_values
@@ -86,19 +89,11 @@ class Imitation:
         self._config, self._objective, self.traces = config, objective, traces
         self._weights = {**loss_weights(config), LossName.ANSWER: config.losses.answer}
         self._adapted, self._is_own = adapted, objective.traces == "own"
-        is_need = objective.sure is not None or config.losses.budget_target == "used"
-        self._length_teaches = is_need or not self._is_own
+        self._length_teaches = _length_teaches(config, objective)
         if self._is_own:  # A regulariser without labels beside it would be all that a head learns.
             self._weights[LossName.STYLE] = 0.0
             self._weights[LossName.VARIANCE] *= self._length_teaches
-            # Nor may its trunk move for the gate's sake under heads that nothing holds in place.
-            self.layer.requires_grad_(self._length_teaches)
-        if self._is_own and feedback is not None:
-            # The gate has learned where it acts; as in practice only what it multiplies by goes on.
-            feedback.requires_grad_(False)
-            feedback.project.requires_grad_(True)
-        for module in _untaught(self.layer):
-            module.requires_grad_(False)
+        mark_taught(self.layer, feedback, config, objective)
         self.optimizers = Optimizers(parameter_groups(config, self.layer, feedback, adapted))
 
     def batches(self, start: int) -> Iterator[ImitationBatch]:
@@ -191,10 +186,13 @@ class Imitation:
 
     @torch.no_grad()
     def _cut(self, traces: Sequence[GivenTrace]) -> list[Generation]:
-        replies, least = [trace.reply for trace in traces], self._config.budget.min_think
-        budgets = read_prompts(self.model, [reply.prompt for reply in replies]).budget
-        lengths = budgets.round().int().tolist()
-        return [cut_at(r, max(least, n)) for r, n in zip(replies, lengths, strict=True)]
+        """Return the traces as they would have ended under the budgets that the engine enforces."""
+        replies, reader = [trace.reply for trace in traces], self.model.reader
+        assert reader is not None
+        raw = read_prompts(self.model, [reply.prompt for reply in replies])
+        opener = Opener(self.model, engine_settings(self.model).opening)
+        budgets = opener.budgets(reader.calibration.apply(raw))
+        return [r if n == NO_LIMIT else cut_at(r, n) for r, n in zip(replies, budgets, strict=True)]
 
     @contextmanager
     def _reports(
@@ -263,6 +261,28 @@ class Imitation:
             experts=experts,
             per_layer_weight=weight,
         )
+
+
+def mark_taught(
+    layer: MetacogLayer,
+    feedback: FeedbackGate | None,
+    config: RunConfig,
+    objective: ImitateObjective,
+) -> None:
+    """Give a gradient to exactly what of layer and gate the traces teach."""
+    if objective.traces == "own":
+        # No trunk may move for the gate's sake under heads that nothing holds in place.
+        layer.requires_grad_(_length_teaches(config, objective))
+        if feedback is not None:
+            feedback.teach_projection()
+    for module in _untaught(layer):
+        module.requires_grad_(False)
+
+
+def _length_teaches(config: RunConfig, objective: ImitateObjective) -> bool:
+    """Say whether a trace's length is a label: an own one is no need unless it was cut where it is."""
+    is_need = objective.sure is not None or config.losses.budget_target == "used"
+    return is_need or objective.traces == "given"
 
 
 def _untaught(layer: MetacogLayer) -> tuple[nn.Module, ...]:

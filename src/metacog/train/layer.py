@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from metacog.config.objective import RereadObjective
 from metacog.config.run import RunConfig
 from metacog.losses.combine import LossName, combine, loss_values
 from metacog.losses.confidence import confidence_figures, reliability_figures
@@ -59,6 +60,23 @@ def layer_shape(model: MetacogModel, config: RunConfig) -> LayerShape:
     )
 
 
+def taught_by(objective: RereadObjective) -> Taught:
+    """Return which part of a layer an objective teaches anew."""
+    return "rereadings and budget" if objective.budgets else "rereadings"
+
+
+def taught_modules(layer: MetacogLayer, taught: Taught) -> list[nn.Module]:
+    """Return what of a layer learns."""
+    if taught == "all":
+        return [layer]
+    budget = [layer.heads.budget, layer.experts.budget]
+    return [
+        layer.reread_heads,
+        layer.reread_experts,
+        *(budget if taught == "rereadings and budget" else []),
+    ]
+
+
 class LayerTraining:
     """The objectives `layer` and `reread`: the base is frozen, its states are given.
 
@@ -89,12 +107,10 @@ class LayerTraining:
         self.layer, self._model, self._config = layer, model, config
         self._train, self._validation = train, validation
         self._weights = loss_weights(config)
-        learning: list[nn.Module] = [layer]
+        learning = taught_modules(layer, taught)
         if taught != "all":
-            learning = [layer.reread_heads, layer.reread_experts]
             losses = set(_REREADINGS)
             if taught == "rereadings and budget":
-                learning += [layer.heads.budget, layer.experts.budget]
                 losses.add(LossName.BUDGET)
             self._weights = {n: w if n in losses else 0.0 for n, w in self._weights.items()}
         layer.requires_grad_(False)

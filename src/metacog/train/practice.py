@@ -32,6 +32,7 @@ from metacog.losses.policy import policy_loss
 from metacog.losses.report import LossReport
 from metacog.model.adapt import Adapted
 from metacog.model.bundle import MetacogModel
+from metacog.model.gate import FeedbackGate
 from metacog.model.learner import Learner
 from metacog.model.metacog import MetacogLayer
 from metacog.model.outputs import LayerOutput
@@ -109,6 +110,13 @@ class PolicyPart:
 PracticePart = LayerPart | PolicyPart
 
 
+def mark_taught(layer: MetacogLayer, gate: FeedbackGate | None) -> None:
+    """Give a gradient to exactly what of layer and gate practice teaches."""
+    layer.requires_grad_(True)
+    if gate is not None:
+        gate.teach_projection()
+
+
 class Practice:
     """The objective `practice`.
 
@@ -156,10 +164,7 @@ class Practice:
         self._replay: deque[Features] = deque(maxlen=objective.replay)
         self._current: PracticeBatch | None = None
         self._adapted = adapted
-        self.layer.requires_grad_(True)
-        if model.gate is not None:
-            model.gate.requires_grad_(False)
-            model.gate.project.requires_grad_(True)
+        mark_taught(self.layer, model.gate)
         self.optimizers = Optimizers(parameter_groups(config, self.layer, model.gate, adapted))
 
     def batches(self, start: int) -> Iterator[PracticeBatch]:

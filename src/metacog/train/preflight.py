@@ -13,7 +13,14 @@ from typing import Any
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
-from metacog.config.objective import ImitateObjective, PretrainObjective, ScheduleObjective
+from metacog.config.objective import (
+    GateObjective,
+    ImitateObjective,
+    PracticeObjective,
+    PretrainObjective,
+    RereadObjective,
+    ScheduleObjective,
+)
 from metacog.config.run import RunConfig
 from metacog.data.collate import SegmentBatch, TokenBatch
 from metacog.data.tasks.splits import Split
@@ -25,9 +32,10 @@ from metacog.model.metacog import MetacogLayer
 from metacog.records import Segment
 from metacog.text.render import render, template_opens_think
 from metacog.text.resolve import Tokenizer, tag_ids
+from metacog.train import imitate, practice
 from metacog.train.gate import gate_shape
 from metacog.train.gated import segment_batch
-from metacog.train.layer import layer_shape
+from metacog.train.layer import layer_shape, taught_by, taught_modules
 from metacog.train.memory import Memory, StepSize, memory_of
 from metacog.train.optim import Group, parameter_groups
 from metacog.train.prepare import prepare_imitation, questions_of
@@ -212,24 +220,26 @@ def _of_rollouts(config: RunConfig, model: MetacogModel) -> Preflight:
 
 
 def _groups_of(config: RunConfig, model: MetacogModel) -> list[Group]:
-    if config.run.objective.kind in {"practice", "imitate"}:
+    """Return the parameter groups of an objective that learns from rollouts."""
+    objective, run = config.run.objective, config.run
+    if isinstance(objective, PracticeObjective | ImitateObjective):
         assert model.reader is not None
-        adapted = adapt(model.base, config.adaptation)
-        return parameter_groups(config, model.reader.layer, model.gate, adapted)
-    name, learning = _learning_of(config, model)
-    return [Group(name, learning, config.run.learning_rate, config.run.weight_decay)]
-
-
-def _learning_of(config: RunConfig, model: MetacogModel) -> tuple[str, list[nn.Parameter]]:
-    match config.run.objective.kind:
-        case "gate":
-            return "gate", list(FeedbackGate(gate_shape(model, config)).parameters())
-        case "reread":
-            assert model.reader is not None
-            layer = model.reader.layer
-            return "layer", [*layer.reread_heads.parameters(), *layer.reread_experts.parameters()]
-        case _:
-            return "layer", list(MetacogLayer(layer_shape(model, config)).parameters())
+        layer, gate = model.reader.layer, model.gate
+        if isinstance(objective, PracticeObjective):
+            practice.mark_taught(layer, gate)
+        else:
+            imitate.mark_taught(layer, gate, config, objective)
+        return parameter_groups(config, layer, gate, adapt(model.base, config.adaptation))
+    if isinstance(objective, GateObjective):
+        fresh = FeedbackGate(gate_shape(model, config))
+        return [Group("gate", list(fresh.parameters()), run.learning_rate)]
+    if isinstance(objective, RereadObjective):
+        assert model.reader is not None
+        taught = taught_modules(model.reader.layer, taught_by(objective))
+    else:
+        taught = [MetacogLayer(layer_shape(model, config))]
+    parameters = [parameter for module in taught for parameter in module.parameters()]
+    return [Group("layer", parameters, run.learning_rate, run.weight_decay)]
 
 
 def _report(

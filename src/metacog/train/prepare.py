@@ -17,7 +17,6 @@ from metacog.config.objective import (
 )
 from metacog.config.run import RunConfig
 from metacog.data.tasks.drawing import draw_questions
-from metacog.data.tasks.families import FAMILIES
 from metacog.data.tasks.questions import Question
 from metacog.data.tasks.splits import Split
 from metacog.decode.collect import Rollout
@@ -29,11 +28,12 @@ from metacog.model.metacog import MetacogLayer
 from metacog.records import Generation
 from metacog.telemetry.recorder import Recorder
 from metacog.telemetry.rundir import RunDir
+from metacog.train.checks import families_of
 from metacog.train.collected import Collected
 from metacog.train.features import Features
 from metacog.train.gate import GateTraining, gate_shape, shortest_right
 from metacog.train.imitate import Imitation
-from metacog.train.layer import LayerTraining, layer_shape
+from metacog.train.layer import LayerTraining, layer_shape, taught_by
 from metacog.train.own import OwnTraces, shortest_enough
 from metacog.train.plans import plan_labels, with_plans
 from metacog.train.practice import Practice
@@ -111,7 +111,7 @@ def prepare_rereading(
         train=found[Split.LAYER_TRAIN],
         validation=found[Split.VALIDATION],
         patience=objective.patience,
-        taught="rereadings and budget" if objective.budgets else "rereadings",
+        taught=taught_by(objective),
         processes=processes,
     )
 
@@ -242,8 +242,7 @@ def questions_of(config: RunConfig, split: Split) -> list[Question]:
     count = config.data.num_prompts
     if split is Split.VALIDATION:
         count = min(max(1, int(count * _VALIDATION_SHARE)), _MOST_VALIDATION)
-    families = config.data.tasks or tuple(FAMILIES)
-    return draw_questions(split, count, seed=config.run.seed, families=families)
+    return draw_questions(split, count, seed=config.run.seed, families=families_of(config))
 
 
 def _decoding(config: RunConfig, model: MetacogModel) -> DecodingConfig:

@@ -22,7 +22,12 @@ from metacog.telemetry.rundir import RunDir
 from metacog.telemetry.sinks import MultiSink, open_sinks, require_sinks
 from metacog.train.beginning import Beginning, begin
 from metacog.train.checkpoint import Keeper, Origin
-from metacog.train.checks import refuse_unused, require_trainable
+from metacog.train.checks import (
+    reads_rows,
+    refuse_other_shapes,
+    refuse_unused,
+    require_trainable,
+)
 from metacog.train.collected import Collected
 from metacog.train.guards import guards_for
 from metacog.train.loop import Objective, fit
@@ -145,7 +150,7 @@ def checked(config: RunConfig) -> tuple[MetacogModel | None, TextSources]:
         DataError: If a data set cannot be read or has columns of no known kind.
     """
     model = checked_model(config)
-    return model, [] if config.data.tasks else open_sources(config)
+    return model, open_sources(config) if reads_rows(config) else []
 
 
 def _run(job: _Job, recorder: Recorder) -> int:
@@ -223,6 +228,10 @@ def checked_model(config: RunConfig) -> MetacogModel | None:
             f"The objective {objective.kind} goes on from a layer, but {config.model.path} has none. "
             "Train one, then name its directory in run.objective.layer_path."
         )
+    if needs_layer:
+        if not config.feedback.enabled:
+            found = replace(found, gate=None)
+        refuse_other_shapes(config, found)
     blocks, index = len(found.base.blocks), config.feedback.layer
     if index is not None and index >= blocks:
         raise ConfigError(

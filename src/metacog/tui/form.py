@@ -16,6 +16,7 @@ from metacog.errors import ConfigError
 
 KIND = "run.objective.kind"
 _OBJECTIVE = "run.objective."
+_KIND = RunConfig().run.objective.kind
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class Form:
         self.edits = {k: text for k, text in self.edits.items() if not k.startswith(prefix)}
 
     def _check(self) -> None:
-        kind = self.edits.get(KIND, "layer")
+        kind = self.edits.get(KIND, _KIND)
         self.fields = tuple(_fields(RunConfig, "", kind))
         self.errors = {}
         document: dict[str, Any] = {"run": {"objective": {"kind": kind}}}
@@ -142,7 +143,7 @@ def _fields(model: type[BaseModel], prefix: str, kind: str) -> Iterator[Field]:
         key, annotation = f"{prefix}{name}", info.annotation
         options = _objectives(info)
         if options:
-            chosen = options.get(kind, options["layer"])
+            chosen = options.get(kind, options[_KIND])
             yield from _fields(chosen, f"{key}.", kind)
         elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
             yield from _fields(annotation, f"{key}.", kind)
@@ -158,7 +159,7 @@ def _field(key: str, info: FieldInfo) -> Field:
         choices = ("true", "false")
     elif key == KIND:
         options = _objectives(_objective_info())
-        choices, default = tuple(options), "layer"
+        choices, default = tuple(options), _KIND
     elif get_origin(info.annotation) is Literal:
         choices = tuple(str(choice) for choice in get_args(info.annotation))
     return Field(key, about, default, choices)

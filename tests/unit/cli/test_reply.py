@@ -39,12 +39,15 @@ def test_without_a_cap_there_is_no_bar() -> None:
 
 @pytest.mark.parametrize(
     ("before", "needed", "said"),
-    [(40, 5.0, "needs 5 more -> 15"), (40, 1631.0, "needs more than it has -> 15")],
+    [
+        (40, 5.0, "needs 5 more, allowed 5 -> 15"),
+        (40, 1631.0, "needs more than it has, allowed 5 -> 15"),
+    ],
 )
 def test_a_revision_says_what_is_needed_as_far_as_there_is_room(
     before: int, needed: float, said: str
 ) -> None:
-    again = Rereading(used=10, needed=needed, ready=0.5, gain=0.01)
+    again = Rereading(used=10, needed=needed, ready=0.5, gain=0.01, allowed=4.2)
     seen = spending(
         report(used=15, enforced=before, revision=Revision(RevisionKind.LOWERED, before, 15, again))
     )

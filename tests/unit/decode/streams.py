@@ -115,7 +115,7 @@ def allowed(offered: int, decision: Decision) -> int:
 
 
 def rereading(controller: BudgetController, needed: float) -> Rereading:
-    return Rereading(used=controller.used, needed=needed, ready=0.5, gain=0.5)
+    return Rereading(used=controller.used, needed=needed, ready=0.5, gain=0.5, allowed=needed)
 
 
 def play(controller: BudgetController, terms: Terms) -> list[Emitted]:

@@ -219,7 +219,7 @@ def test_a_revision_touches_its_row_alone() -> None:
     controls = ControllerSettings(answer_reserve=4, landing=Landing(3, 1.0, (8,)))
     batch = admitted(controls, 9, 9)
     batch.observe(np.array([7, 7]))
-    said = Rereading(used=1, needed=1.0, ready=0.5, gain=0.5)
+    said = Rereading(used=1, needed=1.0, ready=0.5, gain=0.5, allowed=1.0)
     assert batch.revise({1: (RevisionKind.LOWERED, said)}) == {1}
     assert batch.decide().forced.tolist() == [-1, 8]
     batch.observe(np.array([7, 8]))

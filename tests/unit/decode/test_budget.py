@@ -179,10 +179,10 @@ def test_a_revision_lowers_the_budget_and_never_raises_it() -> None:
     for _ in range(4):
         controller.observe(7)
     assert controller.revise(
-        RevisionKind.LOWERED, Rereading(used=4, needed=2.2, ready=0.3, gain=0.5)
+        RevisionKind.LOWERED, Rereading(used=4, needed=2.2, ready=0.3, gain=0.5, allowed=2.2)
     )
     assert not controller.revise(
-        RevisionKind.LOWERED, Rereading(used=4, needed=9.0, ready=0.3, gain=0.5)
+        RevisionKind.LOWERED, Rereading(used=4, needed=9.0, ready=0.3, gain=0.5, allowed=9.0)
     )
     while controller.segment is Segment.THINK:
         controller.observe(7)
@@ -196,18 +196,22 @@ def test_a_revision_lowers_the_budget_and_never_raises_it() -> None:
 def test_a_revision_closes(kind: RevisionKind) -> None:
     controller = controller_of(terms(), SINGLE, DEBUG)
     controller.observe(7)
-    assert controller.revise(kind, Rereading(used=1, needed=40.0, ready=0.9, gain=0.5))
+    assert controller.revise(
+        kind, Rereading(used=1, needed=40.0, ready=0.9, gain=0.5, allowed=40.0)
+    )
     assert controller.decide().forced == 2
     assert reason(controller) == CloseReason(kind.value)
     assert controller.revisions[0].budget_before is None
-    assert not controller.revise(kind, Rereading(used=1, needed=40.0, ready=0.9, gain=0.5))
+    assert not controller.revise(
+        kind, Rereading(used=1, needed=40.0, ready=0.9, gain=0.5, allowed=40.0)
+    )
 
 
 def test_a_revision_keeps_min_think() -> None:
     controller = controller_of(terms(), SINGLE, replace(DEBUG, min_think=3))
     controller.observe(7)
     assert controller.revise(
-        RevisionKind.CONFIDENT, Rereading(used=1, needed=0.0, ready=0.9, gain=0.5)
+        RevisionKind.CONFIDENT, Rereading(used=1, needed=0.0, ready=0.9, gain=0.5, allowed=0.0)
     )
     assert controller.decide().forced is None
     controller.observe(7)

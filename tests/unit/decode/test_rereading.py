@@ -71,7 +71,9 @@ def test_verdicts_against_the_layers_raw_outputs(
         closing = RevisionKind.CONFIDENT if ready[row] >= 0.5 else RevisionKind.HOPELESS
         assert verdict.kind is (closing if gain[row] < most else RevisionKind.LOWERED)
         assert verdict.rereading.used == used[row]
-        assert verdict.rereading.needed == pytest.approx(2 * raw.needed[row].item())
+        needed = raw.needed[row].item()
+        assert verdict.rereading.needed == pytest.approx(needed)
+        assert verdict.rereading.allowed == pytest.approx(2 * needed)
         assert verdict.rereading.ready == pytest.approx(ready[row], abs=1e-6)
         assert verdict.rereading.gain == pytest.approx(gain[row], abs=1e-6)
     assert {verdict.kind for verdict in verdicts} == set(RevisionKind)

@@ -79,7 +79,7 @@ def test_without_a_penalty_there_is_no_repetition(rows: Rows) -> None:
 
 def test_steps_are_what_was_written(rows: Rows) -> None:
     write(rows, [5, 6], [THINK, CLOSE], [SAMPLED, 0], [-0.5, -1.5])
-    rows.remember(0, Rereading(1, 2.0, 0.3, 0.4))
+    rows.remember(0, Rereading(1, 2.0, 0.3, 0.4, 2.0))
     write(rows, [7, 8], [THINK, ANSWER], [SAMPLED | ALTERED, SAMPLED], [-2.0, -3.0])
     assert rows.token.tolist()[:2] == [7, 8]
     assert rows.index.tolist()[:2] == [2, 2]
@@ -87,7 +87,7 @@ def test_steps_are_what_was_written(rows: Rows) -> None:
     assert (first.request_id, first.index, first.token) == (1, 0, 5)
     assert (first.segment, first.sampled, first.altered) == (Segment.THINK, True, False)
     assert first.logprob == -0.5
-    assert first.rereading == Rereading(1, 2.0, 0.3, 0.4)
+    assert first.rereading == Rereading(1, 2.0, 0.3, 0.4, 2.0)
     assert (second.sampled, second.altered, second.rereading) == (True, True, None)
     closer, answer = rows.steps(1, 0, 1)
     assert (closer.segment, closer.sampled) == (Segment.CLOSE, False)
@@ -115,7 +115,7 @@ def test_the_first_ids_of_a_long_closer_turn_out_to_be_the_closer(rows: Rows) ->
 def test_a_row_that_moves_takes_everything_along(rows: Rows) -> None:
     rows.gamma[1] = 0.7
     write(rows, [5, 6], [THINK, ANSWER], [0, SAMPLED], [-1.0, -2.0])
-    rows.remember(1, Rereading(1, 2.0, 0.3, 0.4))
+    rows.remember(1, Rereading(1, 2.0, 0.3, 0.4, 2.0))
     before, arrays = rows.step(1, 0), {}
     for name, value in vars(rows).items():
         if isinstance(value, torch.Tensor | np.ndarray):

@@ -64,7 +64,7 @@ def steps_of(
             sampled=True,
             altered=False,
             logprob=-0.5,
-            rereading=Rereading(index + 1, 3.0, readings[index + 1], 0.5)
+            rereading=Rereading(index + 1, 3.0, readings[index + 1], 0.5, 3.0)
             if segment is Segment.THINK and index + 1 in readings
             else None,
         )
@@ -87,7 +87,7 @@ def generation_of(
     steps = steps_of(number, think, answer, rereadings)
     revisions: tuple[Revision, ...] = ()
     if lowered_to is not None:
-        cause = Rereading(1, 1.0, 0.5, 0.5)
+        cause = Rereading(1, 1.0, 0.5, 0.5, 1.0)
         revisions = (Revision(RevisionKind.LOWERED, enforced, lowered_to, cause),)
     return Generation(
         request_id=number,

@@ -69,8 +69,9 @@ def test_every_number_does_what_the_equation_says(layer, states, blob) -> None:
         assert rereading.ready[row].item() == pytest.approx(ready, rel=1e-5)
         gain = sigmoid(again.gain_raw[row].item() / 4 + 1)
         assert rereading.gain[row].item() == pytest.approx(gain, rel=1e-5)
-        needed = 0.7 * again.needed[row].item()
-        assert rereading.needed_tokens[row].item() == pytest.approx(needed, rel=1e-5)
+        needed = again.needed[row].item()
+        assert rereading.needed_tokens[row].item() == needed
+        assert rereading.allowed_tokens[row].item() == pytest.approx(0.7 * needed, rel=1e-5)
         assert rereading.confident[row].item() is (ready >= 0.5 and gain < 0.8)
         assert rereading.hopeless[row].item() is (ready < 0.5 and gain < 0.6)
 

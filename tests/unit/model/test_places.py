@@ -33,7 +33,8 @@ def test_names(tiny_directory: Path, tmp_path: Path) -> None:
     assert resolve_model("nano").base.name == "nano"
     for name in ("nonesuch", str(tmp_path / "nowhere")):
         with pytest.raises(
-            ModelError, match=r"bundled model \(nano, nano-adapted\) or an existing directory"
+            ModelError,
+            match=r"bundled model \(nano, nano-adapted\), an existing directory or a hub id",
         ):
             load_model(name)
 

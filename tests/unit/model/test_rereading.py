@@ -41,6 +41,7 @@ def test_it_equals_the_calibrated_rereading(
         wanted = reader.reread(states, used)
         said = RereadMaps(reader)(states, used.numpy())
     np.testing.assert_allclose(said.needed, wanted.needed_tokens, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(said.allowed, wanted.allowed_tokens, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(said.ready, wanted.ready, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(said.gain, wanted.gain, rtol=1e-5, atol=1e-6)
     assert said.ready.std() > 1e-3, "rows differ, so the comparison can fail"

@@ -2,9 +2,11 @@ from typing import Any
 
 import pytest
 
-from metacog.config import parse
+from metacog.config import RunConfig, parse
+from metacog.data.tasks.families import FAMILIES
 from metacog.errors import ConfigError
-from metacog.train.checks import refuse_unused
+from metacog.train.checks import families_of, reads_rows, refuse_unused
+from metacog.train.run import checked, checked_model
 
 TASKS = {"data": {"tasks": ["gcd"]}}
 
@@ -12,8 +14,11 @@ TASKS = {"data": {"tasks": ["gcd"]}}
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, r"wanted families in data\.tasks, got none"),
+        ({"data": {"path": "rows.jsonl"}}, r"data\.path, data\.mixture or data\.dataset"),
+        ({"data": {"dataset": "some/rows"}}, r"data\.path, data\.mixture or data\.dataset"),
+        ({"data": {"sample_limit": 5}}, r"data\.sample_limit"),
         ({"data": {"tasks": ["gcd", "chess"]}}, r"data\.tasks among .*gcd.*got chess\."),
+        ({**TASKS, "model": {"hub_push": True}}, r"no use for model\.hub_push"),
         ({**TASKS, "run": {"grad_accum": 4}}, r"grad_accum above 1"),
         ({"data": {"tasks": ["gcd"], "sample_limit": 5}}, r"data\.sample_limit"),
         ({**TASKS, "model": {"grad_checkpoint": True}}, r"model\.grad_checkpoint"),
@@ -29,6 +34,38 @@ TASKS = {"data": {"tasks": ["gcd"]}}
 def test_a_setting_that_would_be_ignored_is_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         refuse_unused(parse(settings, source="test"))
+
+
+def test_the_defaults_are_a_run() -> None:
+    """A fresh form, started as it stands: nano, all families, no network."""
+    config = RunConfig()
+    model, sources = checked(config)
+    assert model is not None
+    assert not sources
+    assert families_of(config) == tuple(FAMILIES)
+    assert not reads_rows(config)
+    rows = parse({"run": {"objective": {"kind": "imitate"}}}, source="test")
+    assert reads_rows(rows)
+
+
+def test_practice_may_name_the_budget_of_a_hopeless_prompt() -> None:
+    document = {"run": {"objective": {"kind": "practice"}}, "losses": {"hopeless_target": 3}}
+    refuse_unused(parse(document, source="test"))
+
+
+@pytest.mark.parametrize("kind", ["practice", "reread"])
+def test_a_run_that_goes_on_takes_no_other_shape(kind: str) -> None:
+    def going_on(**sections: object) -> RunConfig:
+        return parse({"run": {"objective": {"kind": kind}}, **sections}, source="test")
+
+    assert checked_model(going_on()).gate is not None  # type: ignore[union-attr]
+    assert checked_model(going_on(feedback={"enabled": False})).gate is None  # type: ignore[union-attr]
+    same = {"metacog": {"proj_dim": 128, "budget_scale": "log"}, "feedback": {"strength": 1.0}}
+    checked_model(going_on(**same))
+    with pytest.raises(ConfigError, match=r"nano has, whose metacog\.proj_dim is 128.*got 7"):
+        checked_model(going_on(metacog={"proj_dim": 7}))
+    with pytest.raises(ConfigError, match=r"feedback\.layer is 5.*got 2"):
+        checked_model(going_on(feedback={"layer": 2}))
 
 
 def test_what_is_used_passes() -> None:

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -7,10 +8,13 @@ import torch
 from torch import nn
 
 from metacog.config import RunConfig, parse
+from metacog.config.model import DEFAULT_PLANS
 from metacog.config.objective import ImitateObjective
 from metacog.data.tasks.drawing import draw_questions
 from metacog.data.tasks.questions import Question
 from metacog.data.tasks.splits import Split
+from metacog.decode.engine import Engine
+from metacog.decode.settings import engine_settings, request_for
 from metacog.model.adapt import adapt
 from metacog.model.bundle import MetacogModel
 from metacog.model.gate import FeedbackGate, GateShape
@@ -243,6 +247,34 @@ def test_from_cut_after_on_only_what_was_kept_counts_as_used(training: Imitation
         assert metrics["think_tokens_used"] == sum(kept) / 4
         assert metrics["metacog/budget/used_mean"] == sum(kept) / 4
         assert metrics["metacog/budget/predicted_mean"] == pytest.approx(sum(budgets) / 4)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "scale"), [(True, {}), (True, dict.fromkeys(DEFAULT_PLANS, 0.4)), (False, {})]
+)
+def test_traces_are_cut_where_the_engine_would(
+    make_tiny_model: MakeModel, predicted: bool, scale: dict[str, float]
+) -> None:
+    model = make_tiny_model(calibration={"budget_scale": 0.8})
+    budget = {"use_predicted_budget": predicted, "max_tokens": 12, "answer_reserve": 8}
+    how = model.decoding.model_copy(
+        update={
+            "budget": model.decoding.budget.model_copy(update=budget),
+            "plan": model.decoding.plan.model_copy(update={"scale": scale}),
+        }
+    )
+    training = made(replace(model, decoding=how), model.gate)
+    (batch,) = batches_of(training, 1, start=CUT_AFTER)
+    (part,) = training.parts(batch)
+    requests = [
+        request_for(training.model, trace.reply.prompt, request_id=number)
+        for number, trace in enumerate(batch.traces)
+    ]
+    replies = Engine(training.model, engine_settings(training.model)).generate(requests)
+    caps = {reply.request_id: reply.budget.enforced for reply in replies}
+    expected = [min(whole, caps[row] or 0) for row, whole in enumerate(lengths(batch))]
+    assert [reply.budget.used for reply in part.replies] == expected
+    assert expected != lengths(batch)
 
 
 def test_the_budget_is_taught_the_full_length_also_where_traces_are_cut(

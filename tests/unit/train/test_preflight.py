@@ -115,6 +115,36 @@ def test_objectives_on_rollouts_show_a_prompt_and_make_none(kind: str) -> None:
     assert found.memory.activations is None
 
 
+REREADINGS = ["reread_heads", "reread_experts"]
+
+
+@pytest.mark.parametrize(
+    ("objective", "told"),
+    [
+        ({"kind": "imitate", "traces": "own"}, {"gate": ["project"]}),
+        ({"kind": "practice"}, {"layer": [""], "gate": ["project"]}),
+        ({"kind": "reread"}, {"layer": REREADINGS}),
+        (
+            {"kind": "reread", "budgets": True},
+            {"layer": [*REREADINGS, "heads.budget", "experts.budget"]},
+        ),
+    ],
+)
+def test_what_learns_is_what_the_objective_teaches(
+    objective: dict[str, object], told: dict[str, list[str]]
+) -> None:
+    document = {"adaptation": {"enabled": False}, "run": {"objective": objective}}
+    found = preflight(parse(document, source="test"))
+    model = load_model("nano")
+    assert model.reader is not None
+    assert model.gate is not None
+    owner = {"layer": model.reader.layer, "gate": model.gate}
+    assert {group.name: group.parameters for group in found.groups} == {
+        name: sum(p.numel() for part in parts for p in owner[name].get_submodule(part).parameters())
+        for name, parts in told.items()
+    }
+
+
 def test_what_a_run_would_refuse_is_refused(tiny_directory: Path, tmp_path: Path) -> None:
     data = {"path": str(tmp_path / "none.jsonl")}
     with pytest.raises(DataError, match="a file or folder at"):

@@ -80,7 +80,8 @@ def smaller(name: str, tiny: Path, layer: Path) -> tuple[str, ...]:
             small = ("budget.max_tokens=64", "run.batch=2", f"run.objective.layer_path={layer}")
             if name == "practice-qwen3.yaml":
                 small = (*small, "model.path=nano", "adaptation.last_k=2")
-            return (*SMALL_LAYER, *small)
+            shapeless = [one for one in SMALL_LAYER if not one.startswith("metacog.")]
+            return (*shapeless, *small)
         case _ if name in TEXT:
             rows_path = write_jsonl(layer.parent / "rows.jsonl", rows(60))
             less = [setting for setting in SMALL_LAYER if not setting.startswith("data.")]

@@ -28,7 +28,7 @@ class InspectScreen(Screen[None]):
     """Shows one question at a time; the model lives in a process that ends with the screen.
 
     Args:
-        model: Bundled name, or directory of a model or run.
+        model: Bundled name, directory of a model or run, or hub id.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -30,7 +30,7 @@ def _plans(state: RunState, width: int) -> list[Content]:
     names = [name for name in state.latest if name.startswith(_PLANS)]
     lines = [share(state, name.removeprefix(_PLANS), name, width) for name in names]
     return [
-        heading("PLAN", "share of prompts", width),
+        heading("PLAN", "mean probability", width),
         *(lines or [share(state, "plans", _PLANS, width)]),
     ]
 
