@@ -10,7 +10,7 @@ the lines.
 import argparse
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ LEAST_GAIN = 0.05
 
 
 def read_lines(path: Path) -> list[Line]:
-    """Return what `measure` has written."""
+    """Return the objects of a file of JSON lines."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
@@ -118,6 +118,12 @@ def _p2(rows: Sequence[Line], seed: int) -> Row:
         bound=lost.lower95,
         detail={
             "accuracy_difference": lost.mean,
+            "right_uncapped": _of_right(rows, spent, free),
+            "natural_over_need": _natural_over_need(rows),
+            "uncapped": {
+                "right": sum(r["correct"] for r in rows),
+                "with_a_need": sum(r["need"] is not None for r in rows),
+            },
             "against_cheapest_constant": None if against is None else _shown(against),
             "spend": {
                 "uncapped": metrics.mean(free.values()),
@@ -131,6 +137,20 @@ def _p2(rows: Sequence[Line], seed: int) -> Row:
             },
         },
     )
+
+
+def _of_right(
+    rows: Sequence[Line], spent: Mapping[str, float], free: Mapping[str, float]
+) -> Line | None:
+    """Return the saving on questions that are right uncapped."""
+    right = [r["question"] for r in rows if r["correct"]]
+    found = saving_interval({q: spent[q] for q in right}, {q: free[q] for q in right})
+    return None if found is None else {**_shown(found), "n": len(right)}
+
+
+def _natural_over_need(rows: Sequence[Line]) -> float | None:
+    known = [(r["natural"], r["need"]) for r in rows if r["need"] is not None]
+    return sum(n for n, _ in known) / sum(n for _, n in known) if known else None
 
 
 def _p5(rows: Sequence[Line], seed: int) -> Row:
@@ -179,6 +199,7 @@ def _p9(rows: Sequence[Line], seed: int) -> Row:
         detail={
             "coverage": share,
             "coverage_n": len(known),
+            **({} if known else {"missing": "too few needs to fit a covering scale to"}),
             "coverage_ci95": interval(
                 [r["question"] for r in known], lambda drawn: float(covered[drawn].mean())
             ),

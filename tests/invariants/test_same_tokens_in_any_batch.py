@@ -125,7 +125,9 @@ def test_the_gate_covers_the_same_tokens_padded_or_alone(
 def test_a_modulated_sampler_too(
     tiny_model: MetacogModel, requests: list[Request], alone: dict[int, Generation]
 ) -> None:
-    opening = OpeningSettings(modulation=Modulation(temperature_span=0.5, top_p_span=0.2))
+    opening = OpeningSettings(
+        modulation=Modulation(temperature_span=0.5, top_p_span=0.2, penalty_span=0.3)
+    )
     some = requests[:6]
     one = {r.id: answered(tiny_model, [r], settings(1, opening=opening))[r.id] for r in some}
     together = answered(tiny_model, some[::-1], settings(4, opening=opening))

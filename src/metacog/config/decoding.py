@@ -98,13 +98,19 @@ class ModulationConfig(Config):
     """How far plan and confidence may move the sampler."""
 
     enabled: Flag = False
-    """Let plan and confidence move temperature and top-p."""
+    """Let plan and confidence move temperature, top-p and the repetition penalty."""
+
+    segments: tuple[Literal["think", "answer"], ...] = ("think",)
+    """Where they move it."""
 
     temperature_span: Share = 0.3
     """Largest change of the temperature, up or down, as a share of it."""
 
     top_p_span: Share = 0.1
     """Largest change of top-p, up or down, as a share of probability."""
+
+    penalty_span: Share = 0.0
+    """Largest change of the repetition penalty, up or down, as a share of it; never to below 1."""
 
     plan_shift: dict[Name, Lean] = Field(default_factory=dict)
     """What a plan adds to the lean of the sampler, from -1 (narrow) to 1 (wide), by plan name."""

@@ -100,7 +100,8 @@ class Batch:
         """Choose every row's next token, forced where the controller says so."""
         rows, used = self.rows, self.rows.used
         decision = self.controller.decide()
-        temperature, top_p = rows.sampler(self.controller.segments())
+        current = self.controller.segments()
+        temperature, top_p = rows.sampler(current)
         noise = self.noise.of(rows.stream[:used], rows.index[:used]) if temperature.any() else None
         choice = choose(
             self.logits[:used],
@@ -108,7 +109,7 @@ class Batch:
             temperature=temperature,
             top_p=top_p,
             decision=decision,
-            repetition=rows.repetition(),
+            repetition=rows.repetition(current),
         )
         tokens, replaced = self.controller.resolve(choice.token)
         segments = self.controller.observe(tokens)

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metacog.decode.batch_budget import SEGMENTS
-from metacog.decode.modulation import Modulation, modulate
+from metacog.decode.modulation import Modulation, Sampler, modulate
 from metacog.decode.terms import NO_LIMIT
 from metacog.errors import InputError
 from metacog.model.bundle import MetacogModel
@@ -42,8 +42,8 @@ class OpeningSettings:
 class Opening:
     """How one reply starts."""
 
-    sampler: tuple[tuple[float, float], ...]
-    """Temperature and top-p in each segment, in the order of `SEGMENTS`."""
+    sampler: tuple[Sampler, ...]
+    """Of each segment, in the order of `SEGMENTS`."""
     budget: int
     """What is enforced: THINK tokens, or -1 for no limit but the reply's."""
     predicted: int | None
@@ -137,22 +137,19 @@ class Opener:
             return self.settings.max_tokens
         return max(self.settings.min_think, round(predicted * scale))
 
-    def _sampler(
-        self, request: Request, reading: Reading, plan: str
-    ) -> tuple[tuple[float, float], ...]:
+    def _sampler(self, request: Request, reading: Reading, plan: str) -> tuple[Sampler, ...]:
         modulation = self.settings.modulation
         if modulation is None:
             return _plain_sampler(request)
         return tuple(
             modulate(
                 modulation,
-                temperature=request.temperature,
-                top_p=request.top_p,
+                plain,
                 confidence=reading.confidence,
                 plan=plan,
                 segment=segment,
             )
-            for segment in SEGMENTS
+            for segment, plain in zip(SEGMENTS, _plain_sampler(request), strict=True)
         )
 
     def _source(self, enforced: int, request: Request) -> BudgetSource:
@@ -172,8 +169,9 @@ class Opener:
         return self.settings.plan_marks.get(plan, ()) if self.settings.inject_plan else ()
 
 
-def _plain_sampler(request: Request) -> tuple[tuple[float, float], ...]:
-    return ((request.temperature, request.top_p),) * len(SEGMENTS)
+def _plain_sampler(request: Request) -> tuple[Sampler, ...]:
+    plain = Sampler(request.temperature, request.top_p, request.repetition_penalty)
+    return (plain,) * len(SEGMENTS)
 
 
 def _source(enforced: int) -> BudgetSource:

@@ -46,7 +46,7 @@ class Rows:
         self.stream = np.zeros(capacity, dtype=np.int64)
         self.temperature = np.ones((capacity, len(SEGMENTS)), dtype=np.float32)
         self.top_p = np.ones((capacity, len(SEGMENTS)), dtype=np.float32)
-        self.penalty = np.ones(capacity, dtype=np.float32)
+        self.penalty = np.ones((capacity, len(SEGMENTS)), dtype=np.float32)
         self.gamma = torch.ones(capacity, hidden, device=device)
         self.tokens = np.zeros((capacity, longest), dtype=np.int64)
         self.segments = np.zeros((capacity, longest), dtype=np.int8)
@@ -63,8 +63,8 @@ class Rows:
         draw = request.id if request.noise_id is None else request.noise_id
         keys = (torch.tensor([key]) for key in (request.seed, draw))
         self.stream[slot] = streams(*keys).item()
-        self.temperature[slot], self.top_p[slot] = zip(*meta.opening.sampler, strict=True)
-        self.penalty[slot] = request.repetition_penalty
+        columns = zip(*meta.opening.sampler, strict=True)
+        self.temperature[slot], self.top_p[slot], self.penalty[slot] = columns
         self.seen[slot] = False
         self.used += 1
         return slot
@@ -81,9 +81,9 @@ class Rows:
         rows = np.arange(self.used)
         return self.temperature[rows, segments], self.top_p[rows, segments]
 
-    def repetition(self) -> Repetition | None:
-        """Return what makes written tokens less likely, or None where no row asks for it."""
-        penalty = self.penalty[: self.used]
+    def repetition(self, segments: Codes) -> Repetition | None:
+        """Return what makes written tokens less likely in each row's segment; None where nothing does."""
+        penalty = self.penalty[np.arange(self.used), segments]
         if (penalty == 1).all():
             return None
         return Repetition(self.seen[: self.used], torch.from_numpy(penalty).to(self.seen.device))

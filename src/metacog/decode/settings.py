@@ -8,7 +8,7 @@ from metacog.decode.opening import OpeningSettings
 from metacog.decode.rereading import RereadSettings
 from metacog.errors import InputError, ModelError
 from metacog.model.bundle import MetacogModel
-from metacog.records import Request
+from metacog.records import Request, Segment
 from metacog.text.tags import plan_mark
 
 _SEEDS = 2**63
@@ -78,7 +78,13 @@ def engine_settings(
 def _modulation(config: ModulationConfig) -> Modulation | None:
     if not config.enabled:
         return None
-    return Modulation(config.temperature_span, config.top_p_span, config.plan_shift)
+    return Modulation(
+        config.temperature_span,
+        config.top_p_span,
+        config.plan_shift,
+        frozenset(map(Segment, config.segments)),
+        config.penalty_span,
+    )
 
 
 def request_for(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metacog.decode.modulation import Modulation, modulate
+from metacog.decode.modulation import Modulation, Sampler, modulate
 from metacog.records import Segment
 
 
@@ -15,14 +15,10 @@ def moved(
     segment: Segment = Segment.THINK,
     top_p: float = 0.9,
 ) -> tuple[float, float]:
-    return modulate(
-        modulation,
-        temperature=0.8,
-        top_p=top_p,
-        confidence=confidence,
-        plan=plan,
-        segment=segment,
-    )
+    plain = Sampler(0.8, top_p, 1.0)
+    found = modulate(modulation, plain, confidence=confidence, plan=plan, segment=segment)
+    assert found.penalty == 1.0
+    return found.temperature, found.top_p
 
 
 def test_it_is_off_by_default() -> None:
@@ -47,6 +43,23 @@ def test_only_chosen_segments_move() -> None:
     assert moved(modulation, 0.0, segment=Segment.ANSWER) == (0.8, 0.9)
     both = Modulation(0.5, segments=frozenset({Segment.THINK, Segment.ANSWER}))
     assert moved(both, 0.0, segment=Segment.ANSWER)[0] == pytest.approx(1.2)
+
+
+@pytest.mark.parametrize(
+    ("plain", "confidence", "moved_to"),
+    [(1.2, 0.0, 1.5), (1.2, 0.5, 1.2), (1.2, 0.9, 1.0), (1.0, 1.0, 1.0), (0.9, 1.0, 0.9)],
+)
+def test_doubt_repeats_itself_less_and_no_penalty_becomes_a_reward(
+    plain: float, confidence: float, moved_to: float
+) -> None:
+    found = modulate(
+        Modulation(penalty_span=0.25),
+        Sampler(0.8, 0.9, plain),
+        confidence=confidence,
+        plan=None,
+        segment=Segment.THINK,
+    )
+    assert found == pytest.approx((0.8, 0.9, moved_to))
 
 
 @settings(deadline=None)

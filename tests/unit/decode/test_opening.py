@@ -132,19 +132,19 @@ def test_the_gate_vector_comes_from_the_raw_reading(
 def test_the_sampler_is_the_requests_unless_it_is_modulated(
     tiny_model: MetacogModel, states: Tensor
 ) -> None:
-    """lean = 1 - 2 confidence; temperature 0.8 (1 + 0.5 lean) and top-p 0.6 + 0.1 lean in THINK."""
-    requests = asked(temperature=0.8, top_p=0.6)
+    """lean = 1 - 2 confidence; temperature 0.8 (1 + 0.5 lean), top-p 0.6 + 0.1 lean in THINK."""
+    requests = asked(temperature=0.8, top_p=0.6, repetition_penalty=1.1)
     plain = Opener(tiny_model, OpeningSettings())
     moved = Opener(tiny_model, OpeningSettings(modulation=Modulation(0.5, 0.1)))
     with torch.no_grad():
-        assert {o.sampler for o in plain.open(states, requests)} == {((0.8, 0.6),) * 3}
+        assert {o.sampler for o in plain.open(states, requests)} == {((0.8, 0.6, 1.1),) * 3}
         openings = moved.open(states, requests)
     for opening in openings:
         assert opening.reading is not None
         lean = 1 - 2 * opening.reading.confidence
         think, *others = opening.sampler
-        assert think == pytest.approx((0.8 * (1 + 0.5 * lean), 0.6 + 0.1 * lean))
-        assert others == [(0.8, 0.6)] * 2
+        assert think == pytest.approx((0.8 * (1 + 0.5 * lean), 0.6 + 0.1 * lean, 1.1))
+        assert others == [(0.8, 0.6, 1.1)] * 2
 
 
 def test_without_a_gate_there_is_no_vector(tiny_model: MetacogModel, states: Tensor) -> None:

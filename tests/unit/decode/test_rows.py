@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from metacog.decode.modulation import Sampler
 from metacog.decode.opening import Opening
 from metacog.decode.rows import ALTERED, SAMPLED, RowMeta, Rows
 from metacog.decode.sampling import streams
 from metacog.model.gate import FeedbackGate, GateShape, GateState
 from metacog.records import BudgetSource, GateReport, Request, Rereading, Segment
 
-SAMPLER = ((0.5, 0.9), (1.0, 1.0), (0.25, 0.8))
+SAMPLER = (Sampler(0.5, 0.9, 1.25), Sampler(1.0, 1.0, 1.0), Sampler(0.25, 0.8, 1.5))
 OPENING = Opening(SAMPLER, 4, None, BudgetSource.EXPLICIT, saturation=0.25)
 THINK, CLOSE, ANSWER = range(3)
 
@@ -20,7 +21,6 @@ def request(number: int) -> Request:
         number,
         (1,) * number,
         seed=10 + number,
-        repetition_penalty=1.0 + number / 4,
     )
 
 
@@ -51,7 +51,7 @@ def test_a_row_starts_with_what_its_request_says(rows: Rows) -> None:
     assert rows.index.tolist() == [0, 0, 0]
     keys = streams(torch.tensor([11, 12, 13]), torch.tensor([1, 2, 3]))
     assert rows.stream.tolist() == keys.tolist()
-    assert rows.penalty.tolist() == [1.25, 1.5, 1.75]
+    assert rows.penalty.tolist() == [[1.25, 1.0, 1.5]] * 3
 
 
 def test_each_row_samples_as_its_segment_does(rows: Rows) -> None:
@@ -63,7 +63,7 @@ def test_each_row_samples_as_its_segment_does(rows: Rows) -> None:
 def test_written_tokens_are_remembered_for_the_penalty(rows: Rows) -> None:
     for tokens in ([5, 6], [5, 9]):
         write(rows, tokens, [THINK] * 2, [SAMPLED] * 2, [0.0] * 2)
-    repetition = rows.repetition()
+    repetition = rows.repetition(np.array([THINK, ANSWER], dtype=np.int8))
     assert repetition is not None
     assert repetition.penalty.tolist() == [1.25, 1.5]
     assert repetition.seen.nonzero().tolist() == [[0, 5], [1, 6], [1, 9]]
@@ -73,8 +73,9 @@ def test_written_tokens_are_remembered_for_the_penalty(rows: Rows) -> None:
 
 
 def test_without_a_penalty_there_is_no_repetition(rows: Rows) -> None:
+    assert rows.repetition(np.array([CLOSE, CLOSE], dtype=np.int8)) is None
     rows.penalty[:] = 1
-    assert rows.repetition() is None
+    assert rows.repetition(np.array([THINK, THINK], dtype=np.int8)) is None
 
 
 def test_steps_are_what_was_written(rows: Rows) -> None:

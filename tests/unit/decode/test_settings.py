@@ -17,6 +17,7 @@ from metacog.decode.rereading import RereadSettings
 from metacog.decode.settings import engine_settings, request_for
 from metacog.errors import InputError, ModelError
 from metacog.model.bundle import MetacogModel
+from metacog.records import Segment
 
 HOW = DecodingConfig(
     budget=BudgetConfig(
@@ -36,7 +37,12 @@ HOW = DecodingConfig(
         top_p=0.8,
         repetition_penalty=1.1,
         modulation=ModulationConfig(
-            enabled=True, temperature_span=0.4, top_p_span=0.2, plan_shift={"verify": 0.5}
+            enabled=True,
+            segments=("think", "answer"),
+            temperature_span=0.4,
+            top_p_span=0.2,
+            penalty_span=0.1,
+            plan_shift={"verify": 0.5},
         ),
     ),
 )
@@ -59,7 +65,9 @@ def test_each_key_arrives(tiny_model: MetacogModel) -> None:
         inject_plan=True,
         plan_marks={plan: encode(f"<plan>{plan}</plan>\n") for plan in plans},
         telemetry=True,
-        modulation=Modulation(0.4, 0.2, {"verify": 0.5}),
+        modulation=Modulation(
+            0.4, 0.2, {"verify": 0.5}, frozenset({Segment.THINK, Segment.ANSWER}), 0.1
+        ),
     )
 
 
