@@ -1,7 +1,7 @@
 """The rows of the P table that hang on how training fell out, one training seed after the other.
 
-    python -m benchmarks.training_seeds measure docs/training-seeds.jsonl --trained 1=DIR 2=DIR
-    python -m benchmarks.training_seeds measure docs/training-seeds.jsonl --frozen 1=DIR 2=DIR
+    python -m benchmarks.training_seeds measure docs/training-seeds.jsonl --bare ROWS --trained 1=DIR 2=DIR
+    python -m benchmarks.training_seeds measure docs/training-seeds.jsonl --bare ROWS --frozen 1=DIR 2=DIR
     python -m benchmarks.training_seeds keep docs/training-seeds.jsonl 1 EVAL.json
     python -m benchmarks.training_seeds table docs/training-seeds.jsonl --into docs/results.json
 
@@ -21,16 +21,18 @@ from typing import Any
 from benchmarks.smollm2_rows import Line, read_lines
 from metacog.cli.measure import digests_of
 from metacog.data.tasks.drawing import draw_questions
+from metacog.data.tasks.questions import Question
 from metacog.data.tasks.splits import Split
-from metacog.eval.arms import CHEAPEST_CONSTANT, Arm, ConstantCap
-from metacog.eval.margins import margin_summaries
+from metacog.eval.arms import CHEAPEST_CONSTANT, UNCAPPED, Arm, ConstantCap
+from metacog.eval.margins import bare_rows, margin_summary
 from metacog.eval.proof.savings import AFTER_TRAINING, LAYER_ONLY, p10, saving
+from metacog.eval.rows import EvalRow, read_rows, write_rows
 from metacog.eval.runner import Runner
 from metacog.eval.setup import setup_of
 from metacog.model.bundle import MetacogModel, load_model
 from metacog.telemetry.files import write_text
 
-_SAVING = ("bound", "accuracy_difference", "against_cheapest_constant", "met")
+_SAVING = ("ci95", "bound", "accuracy_difference", "against_cheapest_constant", "met")
 MEASURED = {"P1": _SAVING, "P2": _SAVING, "P10": ("ci95", "met"), "P9": ("brier_skill",)}
 """Rows on many questions, and what is listed of them beside `value`, `n` and `seeds`."""
 KEPT = {
@@ -63,24 +65,22 @@ def listed(results: Line, rows: Mapping[str, Sequence[str]]) -> Line:
 
 
 def measured(
-    kind: str, models: Mapping[int, MetacogModel], bare: MetacogModel, cap: float, n: int
-) -> dict[int, Line]:
-    """Return the rows on many questions of each training seed's model."""
-    questions = draw_questions(Split.TEST, n)
-    runs = {
-        str(seed): (
-            Runner(setup_of(model), questions, [0]),
-            model.gate is not None or model.base.digest != bare.base.digest,
-        )
-        for seed, model in models.items()
-    }
-    found = margin_summaries(
-        Runner(setup_of(bare), questions, [0]),
-        runs,
-        Arm(CHEAPEST_CONSTANT, ConstantCap(cap)),
-        prompt_only=False,
-    )
-    return {seed: _rows(kind, found[str(seed)], model) for seed, model in models.items()}
+    kind: str, model: MetacogModel, without: Sequence[EvalRow], questions: Sequence[Question]
+) -> Line:
+    """Return the rows on many questions of one training seed's model."""
+    own = next(row for row in without if row.arm == UNCAPPED)
+    differs = model.gate is not None or kind == "trained"
+    runner = Runner(setup_of(model), questions, [own.seed])
+    return _rows(kind, margin_summary(without, runner, differs=differs, prompt_only=False), model)
+
+
+def rows_of_bare(file: Path, cap: float, questions: Sequence[Question]) -> list[EvalRow]:
+    """Return nano's bare replies to the questions: those in the file, or new ones, which it then holds."""
+    if not file.exists():
+        nano = load_model("nano")
+        runner = Runner(setup_of(MetacogModel(nano.base, decoding=nano.decoding)), questions, [0])
+        write_rows(file, bare_rows(runner, Arm(CHEAPEST_CONSTANT, ConstantCap(cap))))
+    return list(read_rows(file))
 
 
 def _rows(kind: str, summary: Line, model: MetacogModel) -> Line:
@@ -125,16 +125,15 @@ def _over(seeds: Sequence[Line], name: str) -> Line:
 
 
 def _measure(given: argparse.Namespace) -> None:
-    nano = load_model("nano")
-    bare = MetacogModel(nano.base, decoding=nano.decoding)
+    questions = draw_questions(Split.TEST, given.n)
+    without = rows_of_bare(given.bare, given.cap, questions)
     for kind in ("trained", "frozen"):
-        named = dict(pair.split("=", 1) for pair in getattr(given, kind))
-        models = {int(seed): load_model(path) for seed, path in named.items()}
-        if kind == "frozen":
-            models = {seed: replace(model, gate=None) for seed, model in models.items()}
-        if models:
-            for seed, rows in measured(kind, models, bare, given.cap, given.n).items():
-                add(given.out, seed, rows)
+        for pair in getattr(given, kind):
+            seed, path = pair.split("=", 1)
+            model = load_model(path)
+            if kind == "frozen":
+                model = replace(model, gate=None)
+            add(given.out, int(seed), measured(kind, model, without, questions))
 
 
 def main() -> None:
@@ -145,6 +144,7 @@ def main() -> None:
     measuring.add_argument("out", type=Path)
     measuring.add_argument("--trained", nargs="*", default=[], metavar="SEED=DIR")
     measuring.add_argument("--frozen", nargs="*", default=[], metavar="SEED=DIR")
+    measuring.add_argument("--bare", type=Path, required=True, help="rows of nano's bare base")
     measuring.add_argument("--n", type=int, default=12_000)
     measuring.add_argument("--cap", type=float, default=168.0, help="cheapest constant one of nano")
     keeping = commands.add_parser("keep")

@@ -19,7 +19,6 @@ def margin_summaries(
     cheapest: Arm | None,
     *,
     natural_over_need: float | None = None,
-    prompt_only: bool = True,
 ) -> dict[str, dict[str, Any]]:
     """Return a summary of each model against one bare base, on the questions of the runners.
 
@@ -30,28 +29,36 @@ def margin_summaries(
         cheapest: The constant cap that met the margin on calibration questions; None where none did.
         natural_over_need: Of the bare base, which needs the value of every prefix and so is measured
             elsewhere.
-        prompt_only: Whether each is also run without re-readings.
     """
-    bare_rows = _rows(bare, [UNCAPPED_ARM, *([] if cheapest is None else [cheapest])])
-    return {
-        name: _summary(
-            [*bare_rows, *_rows(runner, _arms(differs=differs, prompt_only=prompt_only))],
-            natural_over_need,
-        )
+    without = bare_rows(bare, cheapest)
+    found = {
+        name: margin_summary(without, runner, differs=differs)
         for name, (runner, differs) in models.items()
     }
+    for summary in found.values():
+        summary["budget"]["natural_over_need"] = natural_over_need
+    return found
 
 
-def _arms(*, differs: bool, prompt_only: bool) -> list[Arm]:
-    chosen = {LEARNED_ARM: True, PROMPT_ONLY_ARM: prompt_only, GATED_ARM: differs}
-    return [arm for arm, wanted in chosen.items() if wanted]
+def bare_rows(bare: Runner, cheapest: Arm | None) -> list[EvalRow]:
+    """Return what a bare base replies without a budget and under the cheapest constant cap."""
+    return _rows(bare, [UNCAPPED_ARM, *([] if cheapest is None else [cheapest])])
+
+
+def margin_summary(
+    without: Sequence[EvalRow], runner: Runner, *, differs: bool, prompt_only: bool = True
+) -> dict[str, Any]:
+    """Return the summary of one model beside a bare base's rows to the same questions.
+
+    Args:
+        without: Of the bare base.
+        runner: How the model runs.
+        differs: Whether its replies without a budget differ from the bare base's.
+        prompt_only: Whether it is also run without re-readings.
+    """
+    arms = {LEARNED_ARM: True, PROMPT_ONLY_ARM: prompt_only, GATED_ARM: differs}
+    return summarise([*without, *_rows(runner, [arm for arm, wanted in arms.items() if wanted])])
 
 
 def _rows(runner: Runner, arms: Sequence[Arm]) -> list[EvalRow]:
     return [row for arm in arms for row in runner.run(arm, runner.unknown_needs())]
-
-
-def _summary(rows: Sequence[EvalRow], natural_over_need: float | None) -> dict[str, Any]:
-    summary = summarise(rows)
-    summary["budget"]["natural_over_need"] = natural_over_need
-    return summary
