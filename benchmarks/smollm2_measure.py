@@ -113,7 +113,9 @@ def measured(
         "needs": {
             "layer": median_of(view_of(model, before).budget, before.need, told.budget),
             **{
-                name: _where(known, predict(before, test.at(known)))
+                name: _where(
+                    known, predict(before, test.at(known)) if known.any() else test.need[known]
+                )
                 for name, predict in BUDGETS.items()
             },
         },

@@ -23,6 +23,7 @@ from metacog.cli.measure import digests_of
 from metacog.data.tasks.drawing import draw_questions
 from metacog.data.tasks.questions import Question
 from metacog.data.tasks.splits import Split
+from metacog.decode.terms import NO_LIMIT
 from metacog.eval.arms import CHEAPEST_CONSTANT, UNCAPPED, Arm, ConstantCap
 from metacog.eval.margins import bare_rows, margin_summary
 from metacog.eval.proof.savings import AFTER_TRAINING, LAYER_ONLY, p10, saving
@@ -74,13 +75,22 @@ def measured(
     return _rows(kind, margin_summary(without, runner, differs=differs, prompt_only=False), model)
 
 
-def rows_of_bare(file: Path, cap: float, questions: Sequence[Question]) -> list[EvalRow]:
+def rows_of_bare(file: Path, cap: int, questions: Sequence[Question]) -> list[EvalRow]:
     """Return nano's bare replies to the questions: those in the file, or new ones, which it then holds."""
     if not file.exists():
         nano = load_model("nano")
         runner = Runner(setup_of(MetacogModel(nano.base, decoding=nano.decoding)), questions, [0])
-        write_rows(file, bare_rows(runner, Arm(CHEAPEST_CONSTANT, ConstantCap(cap))))
-    return list(read_rows(file))
+        write_rows(file, bare_rows(runner, Arm(CHEAPEST_CONSTANT, ConstantCap(float(cap)))))
+    rows = list(read_rows(file))
+    made_with = {(row.question_id, row.arm, row.requested) for row in rows}
+    wanted = {(question.id, UNCAPPED, NO_LIMIT) for question in questions}
+    wanted |= {(question.id, CHEAPEST_CONSTANT, cap) for question in questions}
+    if made_with != wanted:
+        raise SystemExit(
+            f"Wanted {file} to hold nano's replies to these {len(questions)} questions without a "
+            f"budget and under {cap} tokens, got others. Name another file."
+        )
+    return rows
 
 
 def _rows(kind: str, summary: Line, model: MetacogModel) -> Line:
@@ -146,7 +156,7 @@ def main() -> None:
     measuring.add_argument("--frozen", nargs="*", default=[], metavar="SEED=DIR")
     measuring.add_argument("--bare", type=Path, required=True, help="rows of nano's bare base")
     measuring.add_argument("--n", type=int, default=12_000)
-    measuring.add_argument("--cap", type=float, default=168.0, help="cheapest constant one of nano")
+    measuring.add_argument("--cap", type=int, default=168, help="cheapest constant one of nano")
     keeping = commands.add_parser("keep")
     keeping.add_argument("out", type=Path)
     keeping.add_argument("seed", type=int)

@@ -16,7 +16,9 @@ app = typer.Typer(help="Measure speed, side by side with a peer.", no_args_is_he
 
 @app.command(name="decode")
 def decode(
-    model: Annotated[str, typer.Argument(help="Bundled name, or directory of a model.")] = "nano",
+    model: Annotated[
+        str, typer.Argument(help="Bundled name, directory of a model, or hub id.")
+    ] = "nano",
     layer: LayerPath = None,
     base: BaseName = None,
     prompts: Annotated[
@@ -74,7 +76,9 @@ def decode(
 
 @app.command(name="train")
 def train(
-    model: Annotated[str, typer.Argument(help="Bundled name, or directory of a base.")] = "nano",
+    model: Annotated[
+        str, typer.Argument(help="Bundled name, directory of a base, or hub id.")
+    ] = "nano",
     batch: Annotated[int, typer.Option(min=1, help="Traces of a step.")] = 8,
     steps: Annotated[int, typer.Option(min=1, help="Steps of each run.")] = 10,
     pairs: Annotated[int, typer.Option(min=1, help="Runs of each contender.")] = 5,
@@ -107,7 +111,9 @@ def train(
 
 @app.command(name="serve")
 def serve(
-    model: Annotated[str, typer.Argument(help="Bundled name, or directory of a model.")] = "nano",
+    model: Annotated[
+        str, typer.Argument(help="Bundled name, directory of a model, or hub id.")
+    ] = "nano",
     prompts: Annotated[int, typer.Option(min=1, help="Questions of each run.")] = 64,
     together: Annotated[int, typer.Option(min=1, help="Requests that are under way at once.")] = 16,
     max_tokens: Annotated[int, typer.Option(min=16, help="Longest reply, in tokens.")] = 256,

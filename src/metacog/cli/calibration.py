@@ -72,11 +72,13 @@ def place_of(model: str, layer: Path | None) -> Path:
     Raises:
         InputError: If what lies there may not change.
     """
-    directory = layer or resolve_model(model).layer
-    if directory in BUNDLED.values() or is_checkpoint(directory):
+    place = resolve_model(model)
+    directory = layer or place.layer
+    is_read_only = directory in BUNDLED.values() or is_checkpoint(directory)
+    if is_read_only or (layer is None and not Path(model).is_dir()):
         raise InputError(
-            f"Wanted a layer whose calibration may change, got {directory}, which is bundled or a "
-            "checkpoint that knows its files by their digests. Name a directory with --out, and use "
+            f"Wanted a layer whose calibration may change, got {directory}, which is bundled, of the "
+            "hub, or a checkpoint that knows its files by their digests. Name a directory with --out, and use "
             "it with --layer."
         )
     return directory

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 def chat(
     model: Annotated[
-        str, typer.Argument(help="Bundled name, directory of a model, or address of a server.")
+        str,
+        typer.Argument(help="Bundled name, directory of a model, hub id, or address of a server."),
     ] = "nano",
     layer: LayerPath = None,
     base: BaseName = None,

@@ -42,11 +42,15 @@ def changes_result(key: str, before: object, after: object) -> bool:
 
 
 def essence(config: RunConfig) -> str:
-    """Return the sha256 of all settings that change the result, in hexadecimal."""
+    """Return the sha256 of all settings that change the result, in hexadecimal.
+
+    Defaults are left out, so that a key which a later version adds is no other setting.
+    """
+    usual = dict(_leaves(RunConfig().model_dump(mode="json"), ""))
     kept = {
         key: value
         for key, value in _leaves(config.model_dump(mode="json"), "")
-        if not key.startswith(_HARMLESS)
+        if not key.startswith(_HARMLESS) and (key not in usual or usual[key] != value)
     }
     canonical = json.dumps(kept, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()

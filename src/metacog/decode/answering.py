@@ -145,10 +145,11 @@ def load(
     precision: Literal["fp32", "bf16"] = "fp32",
     attention: Literal["sdpa", "eager"] = "sdpa",
 ) -> ThinkingModel:
-    """Load a model with the layer that goes with it, without a network call.
+    """Load a model with the layer that goes with it; only a base that is named by its hub id is fetched.
 
     Args:
-        name: A bundled name (`nano`), or the directory of a model, a run, a base or an adapter.
+        name: A bundled name (`nano`), the directory of a model, a run, a base or an adapter, or the
+            hub id of a base.
         layer: Directory of another layer for it.
         base_path: Name or directory of the base of an adapter; by default the one it names.
         precision: Of the base's weights; the layer computes in fp32 always.

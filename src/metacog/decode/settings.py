@@ -1,5 +1,7 @@
 """From configuration to the engine's own settings."""
 
+from dataclasses import replace
+
 from metacog.config.decoding import DecodingConfig, ModulationConfig
 from metacog.decode.budget import ControllerSettings, Landing
 from metacog.decode.engine import EngineSettings
@@ -73,6 +75,11 @@ def engine_settings(
         gate=gate,
         telemetry=telemetry,
     )
+
+
+def unmodulated(settings: EngineSettings) -> EngineSettings:
+    """Return settings under which nothing moves the sampler: prefixes' exact values are of plain sampling."""
+    return replace(settings, opening=replace(settings.opening, modulation=None))
 
 
 def _modulation(config: ModulationConfig) -> Modulation | None:

@@ -20,7 +20,7 @@ from metacog.decode.collect import Rollout, line_cuts, said, trace_of
 from metacog.decode.engine import Engine
 from metacog.decode.prefixes import prefix_values
 from metacog.decode.scoring import ReplyScores, probability_of_true, score_replies
-from metacog.decode.settings import engine_settings, request_for
+from metacog.decode.settings import engine_settings, request_for, unmodulated
 from metacog.decode.terms import NO_LIMIT
 from metacog.eval.runner import request_id
 from metacog.model.bundle import MetacogModel
@@ -168,7 +168,7 @@ def _roll_out(
         for number, q in asked.items()
     ]
     plain = [replace(r, top_p=1.0, repetition_penalty=1.0) for r in requests]
-    settings = engine_settings(model, rows=rows, revise=False, reread=False)
+    settings = unmodulated(engine_settings(model, rows=rows, revise=False, reread=False))
     replies: Iterable[Generation] = Engine(model, settings).generate(
         sorted(plain, key=lambda request: len(request.prompt))
     )

@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
@@ -18,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from metacog.errors import ModelError
 from metacog.model.adapter_card import SAVE_AGAIN, read_card
 from metacog.model.base import Base, digest_of, load_base, load_tokenizer, number_type_of
+from metacog.model.hub import cached
 from metacog.model.places import ADAPTER_NAME, BUNDLED, is_adapter, resolve_model
 from metacog.model.weights import require_sound_file
 from metacog.text.resolve import resolve_tags
@@ -121,10 +120,7 @@ def _local(name: str, revision: str | None) -> Path | None:
     """Return where a base lies on this machine; an existing directory goes before a hub id."""
     if Path(name).is_dir() or name in BUNDLED:
         return resolve_model(name).base
-    try:
-        return Path(snapshot_download(name, revision=revision, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError):
-        return None
+    return cached(name, revision=revision)
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from metacog.errors import ModelError
 from metacog.model.card import CARD_NAME
-from metacog.model.hub import fetched, is_hub_id
+from metacog.model.hub import cached, fetched, is_hub_id
 from metacog.telemetry.rundir import RunDir
 
 _ASSETS = Path(__file__).parents[1] / "assets"
@@ -35,12 +35,17 @@ class Place:
     """What a run's configuration names as the base of an adapter; None for the adapter's own."""
 
 
-def resolve_model(name: str) -> Place:
+def resolve_model(name: str, *, may_fetch: bool = True) -> Place:
     """Return where a model lies.
 
     A directory is a base or an adapter (with a layer beside it or none), a run, of which `final` is
     taken, or a layer that a run saved, whose base is what the run's configuration names. A directory
     goes before a model of the hub, which is read where it is not here yet.
+
+    Args:
+        name: Of the model.
+        may_fetch: Whether a user named it, which is the permission to read it from the hub; what a file
+            names has to be here.
 
     Raises:
         ModelError: If there is no such directory, it is none of these, or the hub cannot be read.
@@ -51,7 +56,9 @@ def resolve_model(name: str) -> Place:
     if name in BUNDLED:
         return Place(BUNDLED[name], BUNDLED[name])
     if is_hub_id(name):
-        return _place_of(fetched(name))
+        found = fetched(name) if may_fetch else cached(name)
+        if found is not None:
+            return _place_of(found)
     raise ModelError(
         f"Wanted a bundled model ({', '.join(BUNDLED)}), an existing directory or a hub id such as "
         f"Qwen/Qwen3-0.6B, got {name!r}. Name one."
@@ -88,7 +95,7 @@ def _named_in(run: RunDir) -> Place:
     """Return the model that a run started from."""
     model = run.load_config().model
     try:
-        place = resolve_model(model.path)
+        place = resolve_model(model.path, may_fetch=False)
     except ModelError as error:
         raise ModelError(f"{error} It is model.path in {run.config}.") from error
     return replace(place, base_path=model.base_path or place.base_path)

@@ -19,6 +19,7 @@ from metacog.config.serving import ServingConfig
 from metacog.decode.batch_budget import SEGMENTS
 from metacog.decode.engine import Engine
 from metacog.decode.forecast import Forecaster
+from metacog.decode.opening import Opening
 from metacog.decode.terms import NO_LIMIT
 from metacog.records import Request as EngineRequest
 from metacog.records import Segment
@@ -65,16 +66,16 @@ class Planner:
         ]
 
     def _order(
-        self, request: EngineRequest, opening: Any, asked: Asked, messages: Sequence[Any] | None
+        self, request: EngineRequest, opening: Opening, asked: Asked, messages: Sequence[Any] | None
     ) -> Order:
         room = max(0, request.max_new_tokens - behind(self.engine))
-        temperature, top_p = opening.sampler[_THINK]
+        sampler = opening.sampler[_THINK]
         return Order(
             request=request,
             messages=None if messages is None else list(messages),
             budget=NO_LIMIT if opening.budget == NO_LIMIT else min(opening.budget, room),
-            temperature=temperature,
-            top_p=top_p,
+            temperature=sampler.temperature,
+            top_p=sampler.top_p,
             marks=opening.marks,
             stops=asked.stops,
         )

@@ -14,7 +14,7 @@ from metacog.data.tasks.questions import Question
 from metacog.decode.collect import Rollout, roll_out, trace_of
 from metacog.decode.engine import Engine
 from metacog.decode.prefixes import prefix_values
-from metacog.decode.settings import engine_settings, request_for
+from metacog.decode.settings import engine_settings, request_for, unmodulated
 from metacog.decode.terms import NO_LIMIT
 from metacog.losses.confidence import confidence_figures, reliability_figures
 from metacog.model.bundle import MetacogModel
@@ -254,6 +254,6 @@ def _request(
 
 
 def _engine(model: MetacogModel, *, rows: int, reread: bool) -> Engine:
-    settings = engine_settings(model, rows=rows, reread=reread, revise=None if reread else False)
-    opening = replace(settings.opening, modulation=None)
-    return Engine(model, replace(settings, opening=opening))
+    revise = None if reread else False
+    settings = engine_settings(model, rows=rows, reread=reread, revise=revise)
+    return Engine(model, unmodulated(settings))

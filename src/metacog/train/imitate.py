@@ -84,7 +84,7 @@ class Imitation:
         traces: Traces,
     ) -> None:
         assert model.reader is not None
-        self.layer = model.reader.layer
+        self.layer, self._plans = model.reader.layer, model.reader.plans
         self.model = MetacogModel(model.base, model.reader, feedback, model.decoding)
         self._config, self._objective, self.traces = config, objective, traces
         self._weights = {**loss_weights(config), LossName.ANSWER: config.losses.answer}
@@ -124,7 +124,7 @@ class Imitation:
         """Return the labels of each loss in all parts."""
         replies = [reply for part in parts for reply in part.replies]
         trained = sum(step.sampled and not step.altered for r in replies for step in r.steps)
-        planned = sum(t.plan in self._config.metacog.plans for p in parts for t in p.traces)
+        planned = sum(t.plan in self._plans for p in parts for t in p.traces)
         rows = dict.fromkeys((LossName.BUDGET, LossName.VARIANCE, LossName.STYLE), len(replies))
         rows[LossName.BUDGET] *= self._length_teaches
         found = {LossName.ANSWER: trained, LossName.PLAN: planned, **rows}
@@ -179,10 +179,10 @@ class Imitation:
 
     def current(self) -> MetacogModel:
         """Return the model with layer and gate as they are now, which replies without re-readings."""
-        plans, gate, decoding = self._config.metacog.plans, self.model.gate, self.model.decoding
+        gate, decoding = self.model.gate, self.model.decoding
         budget = decoding.budget.model_copy(update={"revise": False, "reread": "none"})
         model = replace(self.model, decoding=decoding.model_copy(update={"budget": budget}))
-        return model.with_layer(self.layer, plans=plans, gate=gate)
+        return model.with_layer(self.layer, plans=self._plans, gate=gate)
 
     @torch.no_grad()
     def _cut(self, traces: Sequence[GivenTrace]) -> list[Generation]:
@@ -204,7 +204,7 @@ class Imitation:
         tallies = {
             **layer_tallies(reading, self.layer.scale),
             **spending_tallies(reading.budget, kept),
-            **plan_tallies(reading, self._config.metacog.plans),
+            **plan_tallies(reading, self._plans),
             **segment_tallies(part.replies, self.model.base),
         }
         with gated(model, reading, laid_out.gated) as state:
@@ -220,7 +220,7 @@ class Imitation:
         length = torch.tensor([float(trace.reply.budget.used) for trace in part.traces])
         every = torch.ones_like(length, dtype=torch.bool)
         spending = Spending(reading.budget, length, every, config.budget.max_tokens)
-        plans = config.metacog.plans
+        plans = self._plans
         named = [plans.index(t.plan) if t.plan in plans else -1 for t in part.traces]
         plan = torch.tensor(named)
         experts = reading.per_layer
@@ -277,6 +277,14 @@ def mark_taught(
             feedback.teach_projection()
     for module in _untaught(layer):
         module.requires_grad_(False)
+
+
+def teaches_nothing(
+    config: RunConfig, objective: ImitateObjective, feedback: FeedbackGate | None
+) -> bool:
+    """Say whether nothing would learn: own traces teach the base and the gate, where there are such."""
+    learns = config.adaptation.enabled or feedback is not None
+    return not learns and not _length_teaches(config, objective)
 
 
 def _length_teaches(config: RunConfig, objective: ImitateObjective) -> bool:

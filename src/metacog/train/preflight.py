@@ -207,11 +207,12 @@ def _of_rollouts(config: RunConfig, model: MetacogModel) -> Preflight:
     prompt = render(base.tokenizer, [{"role": "user", "content": question.text}])
     span = Span(Segment.PROMPT, False, len(prompt), base.decode(prompt, with_control=True))
     layer = () if model.reader is None else (model.reader.layer,)
+    gate = () if model.gate is None else (model.gate,)
     return _report(
         config,
         base.tokenizer,
         groups=_groups_of(config, model),
-        held=(base.model, *layer),
+        held=(base.model, *layer, *gate),
         rows=((span,),),
         lengths=Lengths(base.context, base.context, None, (len(prompt),)),
         sources=(),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from metacog.data.tasks.questions import Question
 from metacog.decode.collect import Rollout, roll_out
 from metacog.decode.engine import Engine
-from metacog.decode.settings import engine_settings, request_for
+from metacog.decode.settings import engine_settings, request_for, unmodulated
 from metacog.decode.terms import NO_LIMIT
 from metacog.model.bundle import MetacogModel
 from metacog.records import Request
@@ -84,10 +84,9 @@ def rollout_waves(
         rows: Rollouts that run side by side.
         progress: Told when the next wave is asked for.
     """
-    # Exact values of prefixes stand for plain sampling: nothing may move the sampler.
     acting = None if own_budget else False
     settings = engine_settings(model, rows=rows, revise=acting, reread=own_budget)
-    engine = Engine(model, replace(settings, opening=replace(settings.opening, modulation=None)))
+    engine = Engine(model, unmodulated(settings))
     started = time.monotonic()
     for start in range(0, len(questions), _WAVE):
         wave = questions[start : start + _WAVE]

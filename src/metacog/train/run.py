@@ -10,8 +10,8 @@ import torch
 
 from metacog.config import cautions
 from metacog.config.compare import essence
+from metacog.config.objective import ImitateObjective, PretrainObjective
 from metacog.config.objective import Objective as AnyObjective
-from metacog.config.objective import PretrainObjective
 from metacog.config.run import RunConfig
 from metacog.errors import ConfigError, MetacogError, RunStopped
 from metacog.model.base import for_training
@@ -30,6 +30,7 @@ from metacog.train.checks import (
 )
 from metacog.train.collected import Collected
 from metacog.train.guards import guards_for
+from metacog.train.imitate import teaches_nothing
 from metacog.train.loop import Objective, fit
 from metacog.train.passage import Passage
 from metacog.train.prepare import (
@@ -232,6 +233,11 @@ def checked_model(config: RunConfig) -> MetacogModel | None:
         if not config.feedback.enabled:
             found = replace(found, gate=None)
         refuse_other_shapes(config, found)
+    if isinstance(objective, ImitateObjective) and teaches_nothing(config, objective, found.gate):
+        raise ConfigError(
+            "Own traces teach the gate and what of the base may learn: wanted one of them, got "
+            "adaptation.enabled=false and no gate. Set adaptation.enabled to true, or keep the gate."
+        )
     blocks, index = len(found.base.blocks), config.feedback.layer
     if index is not None and index >= blocks:
         raise ConfigError(

@@ -45,5 +45,7 @@ def test_what_makes_another_run(key: str, before: object, after: object, wanted:
 
 def test_the_essence_is_that_of_the_settings_that_change_the_result() -> None:
     first = essence(configured(steps=10))
+    assert essence(configured(steps=10, strikes=RunConfig().run.strikes)) == first
+    assert essence(configured(steps=10, strikes=9)) != first
     assert essence(configured(steps=20, save_interval=3, name="x")) == first
     assert essence(configured(steps=10, seed=1)) != first

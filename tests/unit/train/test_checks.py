@@ -68,6 +68,16 @@ def test_a_run_that_goes_on_takes_no_other_shape(kind: str) -> None:
         checked_model(going_on(feedback={"layer": 2}))
 
 
+def test_own_traces_have_to_teach_something() -> None:
+    document = {
+        "adaptation": {"enabled": False},
+        "feedback": {"enabled": False},
+        "run": {"objective": {"kind": "imitate", "traces": "own"}},
+    }
+    with pytest.raises(ConfigError, match=r"wanted one of them.*adaptation\.enabled to true"):
+        checked_model(parse(document, source="test"))
+
+
 def test_what_is_used_passes() -> None:
     refuse_unused(parse(TASKS, source="test"))
     refuse_unused(parse({**TASKS, "feedback": {"enabled": False}}, source="test"))

@@ -249,6 +249,15 @@ def test_from_cut_after_on_only_what_was_kept_counts_as_used(training: Imitation
         assert metrics["metacog/budget/predicted_mean"] == pytest.approx(sum(budgets) / 4)
 
 
+def test_the_model_keeps_the_names_of_its_plans(make_tiny_model: MakeModel) -> None:
+    model = make_tiny_model()
+    assert model.reader is not None
+    named = model.with_layer(model.reader.layer, plans=("a", "b", "c", "d"), gate=model.gate)
+    reader = made(named, model.gate).current().reader
+    assert reader is not None
+    assert reader.plans == ("a", "b", "c", "d")
+
+
 @pytest.mark.parametrize(
     ("predicted", "scale"), [(True, {}), (True, dict.fromkeys(DEFAULT_PLANS, 0.4)), (False, {})]
 )

@@ -139,6 +139,8 @@ def test_what_learns_is_what_the_objective_teaches(
     assert model.reader is not None
     assert model.gate is not None
     owner = {"layer": model.reader.layer, "gate": model.gate}
+    whole = sum(p.numel() for m in (model.base.model, *owner.values()) for p in m.parameters())
+    assert found.frozen + sum(group.parameters for group in found.groups) == whole
     assert {group.name: group.parameters for group in found.groups} == {
         name: sum(p.numel() for part in parts for p in owner[name].get_submodule(part).parameters())
         for name, parts in told.items()

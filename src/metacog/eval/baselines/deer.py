@@ -13,7 +13,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from metacog.decode.engine import Engine
-from metacog.decode.settings import engine_settings
+from metacog.decode.settings import engine_settings, unmodulated
 from metacog.eval.evidence import Evidence
 from metacog.model.bundle import MetacogModel
 from metacog.records import Generation, Request, Segment
@@ -51,7 +51,7 @@ def trial_answers(bare: MetacogModel, replies: Evidence, *, rows: int = 128) -> 
     ]
     confidence = np.full(replies.line_end.shape, np.nan)
     tokens = np.zeros(len(replies))
-    settings = engine_settings(bare, rows=rows, revise=False, reread=False)
+    settings = unmodulated(engine_settings(bare, rows=rows, revise=False, reread=False))
     for reply in Engine(bare, settings).generate(requests):
         place = places[reply.request_id]
         confidence[place] = sureness(reply)

@@ -12,7 +12,7 @@ import numpy as np
 from metacog.data.tasks.questions import Question, score
 from metacog.decode.collect import said
 from metacog.decode.engine import Engine
-from metacog.decode.settings import engine_settings, request_for
+from metacog.decode.settings import engine_settings, request_for, unmodulated
 from metacog.eval.arms import whole_cap
 from metacog.eval.baselines import constant
 from metacog.eval.evidence import Evidence
@@ -55,7 +55,7 @@ def run(
     asked: Mapping[int, Question] = {request_id(question): question for question in questions}
     answers: dict[int, list[str]] = {number: [] for number in asked}
     spend = 0
-    engine = Engine(bare, engine_settings(bare, rows=rows, revise=False, reread=False))
+    engine = Engine(bare, unmodulated(engine_settings(bare, rows=rows, revise=False, reread=False)))
     for seed in range(votes):
         requests = [
             replace(

@@ -8,7 +8,7 @@ import numpy as np
 from metacog.data.tasks.questions import Question, score
 from metacog.decode.collect import said
 from metacog.decode.engine import Engine
-from metacog.decode.settings import engine_settings, request_for
+from metacog.decode.settings import engine_settings, request_for, unmodulated
 from metacog.eval.proof.specialisation import PlanReplies
 from metacog.eval.runner import request_id
 from metacog.model.bundle import MetacogModel
@@ -27,7 +27,7 @@ def run_plans(
     how = model.decoding.model_copy(
         update={"plan": model.decoding.plan.model_copy(update={"inject": True})}
     )
-    settings = engine_settings(model, how, rows=rows)
+    settings = unmodulated(engine_settings(model, how, rows=rows))
     names, asked = model.reader.plans, {request_id(q): q for q in questions}
     order = {number: place for place, number in enumerate(asked)}
     right, spend = (np.zeros((len(asked), len(names))) for _ in range(2))
