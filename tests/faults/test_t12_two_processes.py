@@ -31,8 +31,8 @@ def whole_directory(make_tiny_model: MakeModel, tmp_path_factory: pytest.TempPat
 def configured(document: Mapping[str, Any], **run: object) -> dict[str, object]:
     """A recipe without noise of a process's own, so that only who does what differs."""
     return {
-        **document,
         "feedback": {"switch": "always"},
+        **document,
         "run": {**document["run"], **run},
     }
 
@@ -113,6 +113,7 @@ def test_practice_gets_the_gradient_of_the_double_batch(
     nothing = ("lambda_plan", "lambda_budget_reg", "lambda_confidence", "lambda_reread")
     document |= {
         "adaptation": {"enabled": True, "unfreeze_all": True},
+        "feedback": {},
         "metacog": {"proj_dim": 8, "var_reg": 0.0},
         "losses": {**dict.fromkeys(nothing, 0.0), "style_entropy": 0.0},
         "run": {

@@ -93,6 +93,7 @@ def test_a_gate_goes_on_with_the_replies_it_learns_from(tmp_path: Path) -> None:
     changed = {
         "run": {**found["run"], "objective": objective},
         "data": {"tasks": ["count_bits", "leg_counting"], "num_prompts": 8},
+        "metacog": {},
         "budget": {"min_tokens": 1, "max_tokens": 192, "answer_reserve": 16},
     }
     assert_the_same_from_any_step(parse({**found, **changed}, source="test"), tmp_path)

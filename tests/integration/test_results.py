@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import training_seeds
 from benchmarks.smollm2_rows import read_lines, table
 from metacog.data.tasks.drawing import draw_questions
 from metacog.data.tasks.questions import Question
@@ -65,6 +66,13 @@ def test_the_figures_are_of_the_base_that_ships(
 def test_the_rows_of_smollm2_are_what_its_lines_say(published: dict[str, Any]) -> None:
     again = table(read_lines(RESULTS.with_name("smollm2.jsonl")))
     assert json.loads(json.dumps(again)) == published["smollm2"]
+
+
+def test_the_rows_of_the_training_seeds_are_what_was_kept(published: dict[str, Any]) -> None:
+    kept = read_lines(RESULTS.with_name("training-seeds.jsonl"))
+    again = training_seeds.table(published, kept)
+    assert json.loads(json.dumps(again)) == published["training_seeds"]
+    assert [line["training_seed"] for line in again["listed"]] == list(range(len(kept) + 1))
 
 
 def test_p2_holds_on_few_questions(
