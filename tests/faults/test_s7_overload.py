@@ -18,14 +18,21 @@ from tests.unit.serve.serving import KEY, body, configured, served
 HEAD = {"Authorization": f"Bearer {KEY}"}
 PATH = "/v1/chat/completions"
 ROWS, QUEUE = 4, 8
+BATCH = {"rows": ROWS, "queue": QUEUE}
 
 
 @pytest.fixture(scope="module")
 def url(tiny_model: MetacogModel) -> Iterator[str]:
-    config = configured(
-        batch={"rows": ROWS, "queue": QUEUE}, limits={"body_seconds": 0.5, "header_seconds": 0.5}
-    )
-    with served(tiny_model, config) as found:
+    """Address of a server that gives a client half a second."""
+    limits = {"body_seconds": 0.5, "header_seconds": 0.5}
+    with served(tiny_model, configured(batch=BATCH, limits=limits)) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def patient_url(tiny_model: MetacogModel) -> Iterator[str]:
+    """Address of a server for whose clients it is no fault to be slow: here they share its cores."""
+    with served(tiny_model, configured(batch=BATCH)) as found:
         yield found
 
 
@@ -39,27 +46,44 @@ async def flood(url: str, count: int = 10 * (ROWS + QUEUE)) -> list[httpx.Respon
         return await asyncio.gather(*(asked(client, seed) for seed in range(count)))
 
 
-def slowest(replies: list[httpx.Response]) -> float:
-    """Return the longest wait of those that were let in, in seconds."""
-    return max(reply.elapsed.total_seconds() for reply in replies if reply.status_code == 200)
+def waits(replies: list[httpx.Response], status: int) -> list[float]:
+    """Return how long each of those waited who were told this, in seconds."""
+    return [r.elapsed.total_seconds() for r in replies if r.status_code == status]
 
 
-def test_who_is_let_in_waits_no_longer_than_in_a_full_house(url: str) -> None:
-    asyncio.run(flood(url, ROWS))
+def full_house(url: str) -> float:
+    """Return the longest wait of as many as fit, in seconds; all of them are let in."""
+    found = waits(asyncio.run(flood(url, ROWS + QUEUE)), 200)
+    assert len(found) == ROWS + QUEUE
+    return max(found)
+
+
+def crowded_house(url: str) -> float:
+    """Return the longest wait of who is let in among ten times as many, behind the last refusal.
+
+    Until then the clients, who share a process with the server, are not done with asking.
+    """
+    replies = asyncio.run(flood(url))
+    return max(waits(replies, 200)) - max(waits(replies, 429))
+
+
+def test_who_is_let_in_waits_no_longer_than_in_a_full_house(patient_url: str) -> None:
+    asyncio.run(flood(patient_url, ROWS))
     process = psutil.Process()
-    full = max(slowest(asyncio.run(flood(url, ROWS + QUEUE))) for _ in range(3))
+    full = max(full_house(patient_url) for _ in range(3))
     before = process.memory_info().rss
-    crowded = min(slowest(asyncio.run(flood(url))) for _ in range(3))
+    crowded = min(crowded_house(patient_url) for _ in range(3))
     begun = time.monotonic()
-    after = httpx.post(url + PATH, headers=HEAD, json=body(1, thinking_token_budget=4), timeout=60)
+    last = body(1, thinking_token_budget=4)
+    after = httpx.post(patient_url + PATH, headers=HEAD, json=last, timeout=60)
     assert after.status_code == 200
     assert time.monotonic() - begun < 10
     assert crowded <= 2 * full
     assert process.memory_info().rss - before < 64 * 2**20
 
 
-def test_what_does_not_fit_is_told_to_come_back(url: str) -> None:
-    replies = asyncio.run(flood(url))
+def test_what_does_not_fit_is_told_to_come_back(patient_url: str) -> None:
+    replies = asyncio.run(flood(patient_url))
     counts = Counter(reply.status_code for reply in replies)
     assert counts.keys() <= {200, 429}
     assert counts[200] >= ROWS
@@ -67,9 +91,10 @@ def test_what_does_not_fit_is_told_to_come_back(url: str) -> None:
     refused = [reply for reply in replies if reply.status_code == 429]
     assert all(1 <= int(reply.headers["retry-after"]) <= 60 for reply in refused)
     assert all(reply.json()["error"]["code"] == "queue_full" for reply in refused)
-    after = httpx.post(url + PATH, headers=HEAD, json=body(1, thinking_token_budget=0), timeout=60)
+    last = body(1, thinking_token_budget=0)
+    after = httpx.post(patient_url + PATH, headers=HEAD, json=last, timeout=60)
     assert after.status_code == 200
-    assert httpx.get(f"{url}/ready").json()["waiting"] == 0
+    assert httpx.get(f"{patient_url}/ready").json()["waiting"] == 0
 
 
 def test_headers_that_drip_lose_their_connection(url: str) -> None:

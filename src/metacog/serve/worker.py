@@ -98,14 +98,14 @@ class Worker:
         """Queue requests, all or none, under ids of the worker's own.
 
         Raises:
-            Busy: If they don't fit behind those that wait.
+            Busy: If they fit neither into free slots nor behind those that wait.
             Broken: If nothing is answered any more.
         """
         loop = asyncio.get_running_loop()
         with self._changed:
             if not self.alive:
                 raise Broken("Wanted a running engine, found it stopped. Start the server again.")
-            if len(self._line) + len(requests) > self.batch.queue:
+            if len(self._line) + len(requests) > self._free + self.batch.queue:
                 raise Busy(
                     f"{len(self._line)} requests wait of {self.batch.queue} that may. Try later.",
                     self._room_in(),
@@ -155,6 +155,11 @@ class Worker:
         with self._changed:
             left, self._leaving = self._leaving, set()
             return left
+
+    @property
+    def _free(self) -> int:
+        """Slots that are not taken: who waits for one of these waits for no reply to end."""
+        return self.engine.settings.rows - self._rows
 
     def _room_in(self) -> int:
         """Return the seconds that those who wait will take, by the pace of the last replies."""

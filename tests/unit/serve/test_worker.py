@@ -90,6 +90,32 @@ def test_more_than_may_wait_are_refused_all_or_none(tiny_model: MetacogModel) ->
     asyncio.run(scene())
 
 
+def test_free_slots_hold_as_many_more(tiny_model: MetacogModel) -> None:
+    async def scene() -> None:
+        engine = Paced(tiny_model, 2)
+        async with working(engine, queue=1) as worker:
+            with pytest.raises(Busy):
+                worker.submit([request(tiny_model, seed=seed) for seed in range(4)])
+            tickets = worker.submit([request(tiny_model, seed=seed) for seed in range(3)])
+            with pytest.raises(Busy):
+                worker.submit([request(tiny_model, seed=3)])
+            engine.let.release(ENOUGH)
+            for ticket in tickets:
+                assert (await reply_of(ticket)).finished is not None
+
+    asyncio.run(scene())
+
+
+def test_without_a_queue_whoever_finds_a_slot_is_answered(tiny_model: MetacogModel) -> None:
+    async def scene() -> None:
+        async with working(engine_for(tiny_model, 1), queue=0) as worker:
+            for _ in range(2):
+                (ticket,) = worker.submit([request(tiny_model)])
+                assert (await reply_of(ticket)).finished is not None
+
+    asyncio.run(scene())
+
+
 def test_who_leaves_frees_the_slot_before_the_next_step(tiny_model: MetacogModel) -> None:
     engine = Paced(tiny_model, 1)
 
