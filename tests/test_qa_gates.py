@@ -147,7 +147,8 @@ def test_a_run_records_thinking_and_the_budget_error(
     kind: str, tiny_directory: Path, tmp_path: Path
 ) -> None:
     settings = {"objective": {"kind": kind}, "steps": 20, "learning_rate": 0.01}
-    found = metrics_of(train(configured(tiny_directory, run=settings), run_dir=tmp_path / "run"))
+    config = configured(tiny_directory, run=settings, adaptation={"last_k": 2})
+    found = metrics_of(train(config, run_dir=tmp_path / "run"))
     assert len(found) == 2
     for values in found:
         assert values[THINKING] > 0

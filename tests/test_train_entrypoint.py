@@ -89,7 +89,7 @@ def test_end_to_end_config_load(recipe: Path, tiny_directory: Path, tmp_path: Pa
     assert {"train/loss", "train/budget_mse", "train/grad_norm"} < names
     assert {"train/loss_confidence", "train/loss_ready", "train/loss_style"} < names
     evaluated = [event.step for event in events if event.kind is EventKind.EVAL]
-    assert evaluated == [2]
+    assert evaluated == [2, 3]
     saved = [str(event.data["path"]) for event in events if event.kind is EventKind.CHECKPOINT]
     assert saved == [str(run_dir / "checkpoint-2"), str(run_dir / "final")]
 

@@ -87,7 +87,34 @@ def test_refused_headers_that_go_on_still_get_their_answer(client: httpx.Client)
             peer.sendall(b"a" * 10_000)
         peer.shutdown(socket.SHUT_WR)
         answer = b"".join(iter(lambda: peer.recv(65_536), b""))
-    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.startswith(b"HTTP/1.1 431 ")
+
+
+def answer_to(client: httpx.Client, *pieces: bytes) -> tuple[bytes, dict[str, Any]]:
+    """Return the head of an answer, and the error that it holds."""
+    address = client.base_url.host, client.base_url.port or 80
+    with socket.create_connection(address, timeout=30) as peer:
+        for piece in pieces:
+            peer.sendall(piece)
+            time.sleep(0.2)
+        peer.shutdown(socket.SHUT_WR)
+        head, _, said = b"".join(iter(lambda: peer.recv(65_536), b"")).partition(b"\r\n\r\n")
+    return head, json.loads(said)["error"]
+
+
+def test_headers_that_are_too_long_are_told_so_however_they_come(client: httpx.Client) -> None:
+    begun, rest = b"GET /health HTTP/1.1\r\nHost: x\r\nX-Long: ", b"\r\n\r\n"
+    for pieces in ([begun + b"a" * 40_000 + rest], [begun + b"a" * 20_000, b"a" * 20_000, rest]):
+        head, error = answer_to(client, *pieces)
+        assert head.startswith(b"HTTP/1.1 431 ")
+        assert b"content-type: application/json" in head.lower()
+        assert error["code"] == "headers_too_large"
+
+
+def test_what_is_no_request_is_told_so(client: httpx.Client) -> None:
+    head, error = answer_to(client, b"HELLO\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert (error["type"], error["code"]) == ("invalid_request_error", "invalid_request")
 
 
 def test_refused_headers_that_never_end_lose_their_connection(tiny_model: MetacogModel) -> None:

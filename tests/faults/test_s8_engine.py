@@ -4,7 +4,8 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -36,6 +37,20 @@ class Failing(Engine):
                 self.broken = True
                 raise RuntimeError(f"no memory for {CANARY}")
             yield event
+
+
+class Ending(Engine):
+    """An engine that does something once a first reply has ended, before the next step."""
+
+    then: Callable[[], None]
+    done = False
+
+    def serve(self, arrivals: Arrivals) -> Iterator[Event]:
+        for event in super().serve(arrivals):
+            yield event
+            if isinstance(event, Generation) and not self.done:
+                self.done = True
+                self.then()
 
 
 class Silent(Engine):
@@ -78,6 +93,30 @@ def test_an_engine_that_fails_says_so_and_begins_anew(
         asyncio.run(scene())
     assert "RuntimeError" in caplog.text
     assert CANARY not in caplog.text
+
+
+@pytest.mark.parametrize("how", ["fails", "is given up"])
+def test_a_reply_that_has_ended_arrives_whatever_comes_then(
+    tiny_model: MetacogModel, how: str
+) -> None:
+    engine = Ending(tiny_model, engine_for(tiny_model, 4).settings)
+    worker = Worker(engine, BatchConfig())
+    engine.then = breaking if how == "fails" else worker.give_up
+
+    async def scene() -> None:
+        worker.start()
+        short = replace(request(tiny_model), budget=0)
+        tickets = worker.submit([short, *(request(tiny_model, seed) for seed in (1, 2, 3))])
+        ended, *lost = [await last_of(ticket) for ticket in tickets]
+        assert isinstance(ended, Generation)
+        assert lost == [None, None, None]
+        await asyncio.to_thread(worker.stop)
+
+    asyncio.run(scene())
+
+
+def breaking() -> None:
+    raise RuntimeError("no memory")
 
 
 def test_a_silent_engine_is_not_ready_and_given_up(

@@ -98,6 +98,7 @@ def test_the_layer_gets_the_gradient_of_the_double_batch(
     trainer: Trainer, tiny_directory: Path, tmp_path: Path, strategy: str
 ) -> None:
     document = imitation(tiny_directory)
+    document |= {"adaptation": {"enabled": False}, "feedback": {}}
     document["run"] = {**document["run"], **ONE_STEP, "batch": 4, "objective": {"kind": "layer"}}
     one, two = together(trainer, document, strategy, tmp_path)
     assert furthest(first_gradient(one), first_gradient(two)) < 1e-6

@@ -49,7 +49,9 @@ def document(base: Path, layer: Path, kind: str) -> Mapping[str, Any]:
         "objective": {"kind": kind, **objectives[kind]},
     }
     lora = {"enabled": True, "mode": "lora", "last_k": 2, "lora_rank": 2}
-    return {**found, "run": run, **({"adaptation": lora} if kind == "practice" else {})}
+    none = {"enabled": False}
+    adapted = {"practice": lora, "imitate": found["adaptation"]}.get(kind, none)
+    return {**found, "run": run, "adaptation": adapted}
 
 
 def back_to(run: RunDir, step: int, path: Path) -> RunDir:
@@ -114,7 +116,9 @@ def test_a_base_goes_on_in_its_second_stage(tmp_path: Path) -> None:
     }
     found = document(Path("nano"), tmp_path, "reread")
     run = {**found["run"], "objective": objective}
-    assert_the_same_from_any_step(parse({**found, "run": run}, source="test"), tmp_path)
+    run["batch"] = 8
+    config = parse({"logging": found["logging"], "run": run}, source="test")
+    assert_the_same_from_any_step(config, tmp_path)
     model = load_model(tmp_path / "whole" / "checkpoint-2")
     assert model.base.model.config.hidden_size == 32
 

@@ -16,6 +16,7 @@ from metacog.telemetry.rundir import RunDir
 from metacog.telemetry.sinks import MultiSink
 from metacog.train.checkpoint import Keeper
 from metacog.train.optim import Group, Optimizers
+from metacog.train.resume import choose
 from metacog.train.state import State
 from tests.faults.processes import BELOW_A_CHECKPOINT, Trainer, contents, room_of
 
@@ -81,6 +82,19 @@ def test_a_full_disk_leaves_the_last_save_whole_and_nothing_half_done(
     assert verified(run / "checkpoint-1").step == 1
     keeper.checkpoint(2)
     assert verified(run / "checkpoint-2").step == 2
+
+
+def test_a_stop_that_cannot_be_saved_leaves_the_stop_before_it(tmp_path: Path) -> None:
+    keeper, run = keeper_at(tmp_path / "run"), RunDir(tmp_path / "run")
+    keeper.stopped(1)
+    before = contents(run.path)
+    with pytest.raises(RunError, match=r"What was saved before is as it was"), room_of(50):
+        keeper.stopped(2)
+    assert contents(run.path) == before
+    assert choose(run, "auto").step == 1
+    keeper.stopped(2)
+    assert choose(run, "auto").step == 2
+    assert verified(run.path / "superseded" / "stopped-1").step == 1
 
 
 def test_a_directory_that_is_lost_during_a_run_is_one_error(tmp_path: Path) -> None:

@@ -148,7 +148,8 @@ def test_a_signal_while_rollouts_are_collected_ends_the_run_and_it_begins_again(
 ) -> None:
     document = imitation(tiny_directory)
     run = {**document["run"], "grad_accum": 1, "steps": 1, "objective": {"kind": "layer"}}
-    changed = {"run": run, "data": {**document["data"], "num_prompts": 2000}}
+    data = {**document["data"], "num_prompts": 2000}
+    changed = {"run": run, "data": data, "adaptation": {"enabled": False}}
     recipe = written({**document, **changed}, tmp_path / "recipe.yaml")
     there = RunDir(tmp_path / "run")
     process = trainer.start("train", str(recipe), "--run-dir", str(there.path))

@@ -103,6 +103,15 @@ def document(kind: str, base: Path, layer: Path, data: Path) -> dict[str, Any]:
     objective = "imitate" if kind == "text" else kind
     tasks = {"tasks": ["chain_sum", "count_bits"], "num_prompts": 24}
     text = {"path": str(data), "shuffle_buffer": 4, "validation_rows": 2}
+    logging = {"sinks": ["jsonl"]}
+    run = {
+        "steps": 2,
+        "warmup": 0,
+        "eval_interval": 2,
+        "objective": {"kind": objective, **objectives.get(objective, {})},
+    }
+    if kind == "pretrain":
+        return {"logging": logging, "run": run}
     return {
         "model": {"path": str(base)},
         "data": text if kind == "text" else tasks,
@@ -111,14 +120,8 @@ def document(kind: str, base: Path, layer: Path, data: Path) -> dict[str, Any]:
         "sampling": {"temperature": 1.0, "top_p": 1.0},
         # A random base is never right, so nothing is known of need.
         "losses": {"budget_target": "used"},
-        "logging": {"sinks": ["jsonl"]},
-        "run": {
-            "steps": 2,
-            "batch": 4,
-            "warmup": 0,
-            "eval_interval": 2,
-            "objective": {"kind": objective, **objectives.get(objective, {})},
-        },
+        "logging": logging,
+        "run": {**run, "batch": 4},
     }
 
 

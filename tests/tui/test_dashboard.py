@@ -7,6 +7,7 @@ from textual.pilot import Pilot
 from textual.widgets import Static
 
 from metacog.telemetry.events import Event
+from metacog.telemetry.rewind import rewind
 from metacog.tui.app import Cockpit, watching
 from metacog.tui.screens.dashboard import Dashboard
 from metacog.tui.screens.puzzles import PuzzlesScreen
@@ -73,6 +74,25 @@ async def test_new_events_appear(write_run: WriteRun, some_events: list[Event]) 
             file.write(lines([event(110, "log", message="a later word")]))
         await pilot.pause(1.0)
         assert "a later word" in said(dashboard, "log")
+
+
+async def test_a_run_that_goes_on_from_a_checkpoint_is_shown_anew(
+    write_run: WriteRun, some_events: list[Event]
+) -> None:
+    run = write_run([*some_events, event(120, "log", message="a lost word")])
+    async with watching(run).run_test(size=SIZE) as pilot:
+        dashboard = await painted(pilot)
+        assert "a lost word" in said(dashboard, "log")
+        assert rewind(run.events, 100, kept_in=run.logs) == 1
+        anew = [event(100, "config", filler="x" * 9_000), event(101, "log", message="on again")]
+        with run.events.open("a", encoding="utf-8") as file:
+            file.write(lines(anew))
+        await pilot.pause(1.0)
+        await pilot.app.workers.wait_for_complete()
+        await pilot.pause(0.2)
+        assert "on again" in said(dashboard, "log")
+        assert "a lost word" not in said(dashboard, "log")
+        assert not dashboard.query_one("#notice").display
 
 
 async def test_digits_choose_and_enter_and_escape_zoom(

@@ -10,14 +10,16 @@ from textual.pilot import Pilot
 from textual.widgets import OptionList, Static
 
 from metacog.config import dump, load
+from metacog.telemetry.events import Event
 from metacog.telemetry.lock import locked
 from metacog.tui.app import cockpit
+from metacog.tui.follow import Pulse, Whole
 from metacog.tui.runs import list_runs
 from metacog.tui.screens.dashboard import Dashboard
 from metacog.tui.screens.home import HomeScreen
 from metacog.tui.screens.launcher import LauncherScreen
 from tests.contracts.source import ROOT
-from tests.tui.conftest import WriteRun
+from tests.tui.conftest import WriteRun, event
 
 SIZE = (120, 40)
 
@@ -53,6 +55,39 @@ def test_each_run_is_called_what_it_is(write_run: WriteRun, tmp_path: Path) -> N
         "crashed": "✖ crashed",
         "loop": "✖ no access",
     }
+
+
+CONFIG, NUMBERS = event(0, "config", filler="x" * 4_000), event(9, "metrics", train__loss=1.0)
+STAGE, WARNING = (
+    event(0, "status", message="stage 1 of 2"),
+    event(9, "alert", message="a sink failed"),
+)
+STOPPED, DONE = event(9, "status", message="stopped"), event(9, "status", message="done")
+
+
+@pytest.mark.parametrize(
+    ("events", "word", "pulse"),
+    [
+        ([CONFIG, STOPPED], "■ stopped", Pulse.STOPPED),
+        ([CONFIG, NUMBERS, DONE, WARNING], "● done", Pulse.DONE),
+        ([STAGE, STOPPED], "■ stopped", Pulse.STOPPED),
+        ([STAGE, STOPPED, STAGE], "✖ crashed", Pulse.GONE),
+        ([CONFIG, STOPPED, CONFIG], "✖ crashed", Pulse.GONE),
+        ([CONFIG, STOPPED, CONFIG, *[NUMBERS] * 999], "✖ crashed", Pulse.GONE),
+    ],
+)
+@pytest.mark.parametrize("saved", ["stopped", "nothing"])
+def test_the_last_word_of_a_log_counts_as_on_the_dashboard(
+    write_run: WriteRun, tmp_path: Path, saved: str, events: list[Event], word: str, pulse: Pulse
+) -> None:
+    run = write_run(events)
+    (run.path / saved).mkdir()
+    with run.events.open("a", encoding="utf-8") as file:
+        file.write('{"v":1,"t":1.0,"kind":"status","data":{"message":"do')  # killed while it wrote
+    assert [listed.word for listed in list_runs(tmp_path)] == [word]
+    whole = Whole(run)
+    whole.look()
+    assert whole.pulse() is pulse
 
 
 def test_what_trains_comes_first(write_run: WriteRun, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from textual.widgets import Input, OptionList, Static
 
-from metacog.config import RunConfig, load
+from metacog.config import RunConfig, load, parse
 from metacog.config.compare import differences
 from metacog.config.show import template
 from metacog.telemetry.lock import holder
@@ -73,6 +73,23 @@ def test_resets_reach_as_far_as_they_say() -> None:
     form.reset("run.")
     assert set(form.edits) == {"length.max_len"}
     form.reset()
+    assert form.config == RunConfig()
+
+
+def test_a_reset_of_a_key_leaves_one_alone_that_begins_like_it() -> None:
+    form = Form()
+    form.put("budget.reread", "every")
+    form.put("budget.reread_every", "7")
+    form.reset("budget.reread")
+    assert form.edits == {"budget.reread_every": "7"}
+
+
+def test_a_reset_of_the_objective_takes_its_own_keys_along() -> None:
+    form = Form()
+    form.put(KIND, "practice")
+    form.put("run.objective.group_size", "4")
+    form.reset(KIND)
+    assert form.edits == {}
     assert form.config == RunConfig()
 
 
@@ -145,6 +162,13 @@ def test_a_fork_has_the_configuration_of_its_run_but_for_the_name() -> None:
     assert form.config is not None
     assert form.config.run.name is None
     assert differences(config, form.config) == {"run.name": ("imitate", None)}
+
+
+def test_a_fork_keeps_what_is_the_default_of_another_objective_only() -> None:
+    config = parse({"run": {"objective": {"kind": "gate", "rollouts": 1}}}, source="test")
+    form = Form()
+    form.take_run(config)
+    assert form.config == config
 
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.stem)

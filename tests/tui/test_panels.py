@@ -4,9 +4,10 @@ import pytest
 
 from metacog.tui.history import RowHistory
 from metacog.tui.state import RunState
-from metacog.tui.widgets.grids import shades, spine, stretched
+from metacog.tui.widgets.grids import grid_lines, shades, spine, stretched
 from metacog.tui.widgets.panels import PANELS
 from metacog.tui.widgets.puzzles import thought
+from tests.tui.conftest import event
 from tests.tui.whole import whole_run
 
 NAMED = {
@@ -70,6 +71,43 @@ def test_rows_are_bounded_and_the_newest_stays() -> None:
 def test_shades_say_what_is_missing_and_keep_order() -> None:
     assert str(shades([0.0, 0.25, 0.5, 0.75, 1.0, None], 0.0, 1.0)) == " ░▒▓█·"
     assert stretched([1.0, 3.0, None, 5.0], 2) == [2.0, 5.0]
+
+
+def test_a_column_of_a_heat_map_is_the_same_tokens_in_every_row() -> None:
+    rows = [[float(token >= 40) for token in range(length)] for length in (500, 50, 7)]
+    drawn = [str(line)[4:] for line in grid_lines(rows, 54, 3)]
+    assert drawn == [" " * 4 + "█" * 46, " " * 4 + "█", " "]
+
+
+PRACTICE = {
+    f"eval/validation/{source}_{figure}": 0.5
+    for source in ("predicted", "uncapped")
+    for figure in ("spend", "accuracy")
+}
+
+
+def judged(height: int, **figures: float) -> list[str]:
+    state = RunState()
+    state.take([event(5, "eval", **figures)])
+    said = str(PANELS["eval"](state, 60, height))
+    return [line[:15].strip() for line in said.splitlines()]
+
+
+def test_all_that_is_validated_is_shown_as_far_as_there_is_room() -> None:
+    right, spend = ["predicted right", "uncapped right"], ["predicted spend", "uncapped spend"]
+    assert judged(20, **PRACTICE) == [*right, *spend, "THINK tokens"]
+    assert judged(6, **PRACTICE) == [*right, "predicted spend", "THINK tokens"]
+    gate = {"eval/validation/loss_answer": 1.5}
+    assert judged(20, **gate) == ["loss answer", "THINK tokens"]
+    layer = {"eval/validation/budget_mse": 0.1, **gate, "eval/validation/loss": 2.0}
+    puzzles = {"eval/puzzles/accuracy": 1.0}
+    assert judged(20, **layer, **puzzles) == [
+        "validation/loss",
+        "puzzles right",
+        "loss answer",
+        "budget mse",
+        "THINK tokens",
+    ]
 
 
 def test_thinking_keeps_every_character_and_colours_its_spans() -> None:

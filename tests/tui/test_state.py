@@ -5,6 +5,7 @@ import tracemalloc
 import pytest
 
 from metacog.telemetry.events import Event
+from metacog.telemetry.rewind import rewind
 from metacog.telemetry.rundir import RunDir
 from metacog.tui.follow import Follower, Pulse, state_at
 from metacog.tui.history import History
@@ -116,6 +117,31 @@ def test_a_damaged_line_is_told_and_what_came_before_stays(write_run: WriteRun) 
     assert follower.trouble is not None
     assert "line 2" in follower.trouble
     assert follower.state.step == 1
+
+
+def test_a_run_that_was_killed_and_goes_on_is_followed_from_its_start(write_run: WriteRun) -> None:
+    told = [event(s, "metrics", train__loss=float(s)) for s in range(10, 121, 10)]
+    run = write_run([event(0, "config", run={"steps": 200}), *told])
+    follower = Follower(run)
+    follower.look()
+    with run.events.open("a", encoding="utf-8") as file:
+        file.write("no event\n")
+    follower.look()
+    assert (follower.state.step, bool(follower.trouble)) == (120, True)
+    assert rewind(run.events, 100, kept_in=run.logs) == 3
+    with run.events.open("a", encoding="utf-8") as file:
+        file.write(lines([event(100, "config", run={"steps": 300}, filler="x" * 10_000)]))
+    follower.look()
+    state = follower.state
+    assert (state.step, state.steps, state.latest["train/loss"]) == (100, 300, 100.0)
+    assert follower.trouble is None
+    assert state_at(run, 50, follower.marks).latest["train/loss"] == 50.0
+    with run.events.open("a", encoding="utf-8") as file:
+        file.write(lines([event(110, "metrics", train__loss=1.0)]))
+    follower.look()
+    assert (follower.state.step, follower.trouble) == (110, None)
+    buckets = follower.state.histories["train/loss"].buckets
+    assert [bucket.step for bucket in buckets] == list(range(10, 111, 10)), "each step once"
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ from metacog.eval.risk import (
     halves,
     never_acting,
     policy_table,
+    thirds,
 )
 from metacog.model.bundle import MetacogModel
 from metacog.model.calibration import VERSION, CalibrationBlob, layer_digest
@@ -123,35 +124,39 @@ def fit_blob(
     """Return the blob that fits a layer's outputs on calibration rollouts, and an account of it.
 
     Clip, plan thresholds and the order of the candidates come from one half of the traces, scale and
-    risk from the other; confidence, which promises nothing for finite samples, from all.
+    risk from the other; where the risk is that of the covering budget, each has a third of its own.
+    Confidence, which promises nothing for finite samples, comes from all.
+
+    Raises:
+        InputError: If the covering budget is to be enforced and there is none.
     """
     assert model.reader is not None
     layer, old = model.reader.layer, model.reader.calibration
-    points = trace_points(model, features)
-    first, second = halves(len(points.budget), wanted.seed)
+    first, second, tested = _parts(len(features.need), wanted)
+    plan = _plans(model, features)
+    thresholds = fit_plan_thresholds(plan[first], features.plan.numpy()[first])
+    points = trace_points(_with_plan_thresholds(model, thresholds), features)
     need = features.need.numpy().astype(np.float64)
     clip = fit_clip(need[first], (float(layer.shape.budget_min), float(layer.shape.budget_max)))
-    scale = covering_scale(points.budget[second], need[second], clip=clip, level=wanted.coverage)
+    scale = _covering(points.budget[second], need[second], clip, wanted)
     fixed = _budget_thresholds(old, scale if wanted.enforce_coverage else None, clip)
-    controlled = _controlled(points, fixed, (first, second), wanted.risk)
+    controlled = _controlled(points, fixed, (first, tested), wanted.risk)
     chosen = _chosen(fixed, controlled, wanted.risk)
     logits = _logits(model, features, budgets(points, chosen))
     fit, scores = fit_confidence(
         logits, right_at(points, stops(points, chosen)), features.question.numpy()
     )
-    plan = _plans(model, features)
     fitted = FittedTo(
         questions=len(set(features.question.tolist())),
         confidence=fit.kind,
         coverage=None if scale is None else wanted.coverage,
-        risk=None if controlled is None else wanted.risk,
-        risk_confidence=None if controlled is None else 1 - DELTA,
+        **_promised(wanted.risk, controlled),
     )
     blob = old.model_copy(
         update={
             "version": VERSION,
             "heads_sha256": layer_digest(layer),
-            "plan_thresholds": fit_plan_thresholds(plan[first], features.plan.numpy()[first]),
+            "plan_thresholds": thresholds,
             "budget_scale": chosen.budget_scale,
             "budget_offset": chosen.budget_offset,
             "budget_clip": clip,
@@ -173,6 +178,44 @@ def fit_blob(
         "plan_thresholds": blob.plan_thresholds,
         **_account(points, chosen, controlled),
     }
+
+
+def _promised(risk: float | None, controlled: Controlled | None) -> dict[str, float | None]:
+    kept = controlled is not None
+    return {"risk": risk if kept else None, "risk_confidence": 1 - DELTA if kept else None}
+
+
+def _covering(
+    budget: Float[ndarray, " traces"],
+    need: Float[ndarray, " traces"],
+    clip: tuple[float, float],
+    wanted: Wanted,
+) -> float | None:
+    """Return the covering scale; none is no answer where it is to be enforced."""
+    scale = covering_scale(budget, need, clip=clip, level=wanted.coverage)
+    if wanted.enforce_coverage and scale is None:
+        raise InputError(
+            f"Wanted a budget that covers {wanted.coverage:.0%} of needs, got "
+            f"{np.isfinite(need).sum()} known needs, too few or too long for it. Name more questions "
+            "with --n, or less --coverage."
+        )
+    return scale
+
+
+def _parts(traces: int, wanted: Wanted) -> tuple[ndarray, ndarray, ndarray]:
+    """Return the traces that order, those that the scale is fitted to, and those that risk is tested on."""
+    if wanted.enforce_coverage and wanted.risk is not None:
+        return thirds(traces, wanted.seed)
+    first, second = halves(traces, wanted.seed)
+    return first, second, second
+
+
+def _with_plan_thresholds(model: MetacogModel, thresholds: tuple[float, ...]) -> MetacogModel:
+    assert model.reader is not None
+    blob = model.reader.calibration.model_copy(update={"plan_thresholds": thresholds})
+    return replace(model, reader=None).with_layer(
+        model.reader.layer, plans=model.reader.plans, gate=model.gate, calibration=blob
+    )
 
 
 def _checked(blob: CalibrationBlob) -> CalibrationBlob:

@@ -1,14 +1,16 @@
 """Brings training and evaluation together: thresholds for a layer that has just been trained."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from torch import Tensor
 
+from metacog.config.decoding import BudgetConfig
 from metacog.config.run import RunConfig
 from metacog.data.tasks.splits import Split
 from metacog.errors import DataError
@@ -16,6 +18,7 @@ from metacog.eval.operating_point import OperatingPoint, TracePoints, choose_ope
 from metacog.model.bundle import MetacogModel, load_model
 from metacog.model.calibration import CalibrationBlob
 from metacog.telemetry.rundir import RunDir
+from metacog.train.collected import Collected
 from metacog.train.features import Features
 from metacog.train.layer_losses import point_starts
 from metacog.train.prepare import VALIDATION_FEATURES, questions_of
@@ -26,6 +29,14 @@ MARGIN = 0.003
 """Accuracy that the operating point may lose on validation: under the half point that is allowed."""
 
 _CHUNK = 4096
+
+
+def operating_point(config: RunConfig, run: RunDir) -> OperatingPoint:
+    """Choose the thresholds of a run that has ended, and save them in its `final/`."""
+    asked, kept = judged_on(config, run)
+    features, reference = validation_features(asked, kept), bare_accuracy(asked, kept)
+    final = run.path / "final"
+    return set_operating_point(final, final, features, reference=reference)
 
 
 def judged_on(config: RunConfig, run: RunDir) -> tuple[RunConfig, RunDir]:
@@ -41,9 +52,12 @@ def judged_on(config: RunConfig, run: RunDir) -> tuple[RunConfig, RunDir]:
 
 
 def validation_features(config: RunConfig, run: RunDir) -> Features:
-    """Return what a run kept of its validation rollouts, or new ones with its gate in place."""
+    """Return the validation rollouts that a run made before its first step, or new ones of its end.
+
+    What an earlier end of the run left here is not taken: it may have had another gate or base.
+    """
     kept = run.path / VALIDATION_FEATURES
-    if kept.is_file():
+    if VALIDATION_FEATURES.as_posix() in Collected(run, "").digests():
         return Features.load(kept)
     model = load_model(run.path / "final")
     questions = questions_of(config, Split.VALIDATION)
@@ -100,7 +114,11 @@ def set_operating_point(
 
 @torch.no_grad()
 def trace_points(model: MetacogModel, features: Features) -> TracePoints:
-    """Return what the layer says along the traces of features, uncalibrated."""
+    """Return what the layer says along the traces of features, uncalibrated, and what may act on it.
+
+    Budgets and re-readings are those of the model's decoding: a revision that is switched off, or a
+    schedule that reads nowhere, closes nothing.
+    """
     assert model.reader is not None
     layer = model.reader.layer
     raws = [
@@ -109,10 +127,15 @@ def trace_points(model: MetacogModel, features: Features) -> TracePoints:
             features.point_states.split(_CHUNK), features.used.split(_CHUNK), strict=True
         )
     ]
-    prompts = [
-        layer.read(states.float(), telemetry=False).budget
+    readings = [
+        model.reader.read(states.float(), telemetry=False)
         for states in features.prompt_states.split(_CHUNK)
     ]
+    how, plans = model.decoding, model.reader.plans
+    factors = [how.plan.scale.get(name, 1.0) for name in plans]
+    chosen = torch.cat([reading.chosen for reading in readings])
+    traces = len(chosen)
+    given = math.nan if how.budget.use_predicted_budget else float(how.budget.max_tokens)
     starts = point_starts(features)
 
     def table(values: Tensor, fill: float = 0.0) -> Float[ndarray, "traces longest"]:
@@ -121,13 +144,25 @@ def trace_points(model: MetacogModel, features: Features) -> TracePoints:
     return TracePoints(
         used=table(features.used, np.inf),
         valid=table(torch.ones_like(features.used)) > 0,
-        reread=table(features.line_end) > 0,
+        reread=table(_revises(how.budget, features)) > 0,
         right=_table(features.right, _token_starts(features), 0.0),
         needed=table(torch.cat([raw.needed for raw in raws])),
         ready=table(torch.cat([raw.ready_raw for raw in raws]).sigmoid().squeeze(-1)),
         gain=table(torch.cat([raw.gain_raw for raw in raws]).sigmoid().squeeze(-1)),
-        budget=torch.cat(prompts).numpy().astype(np.float64),
+        budget=torch.cat([r.raw.budget for r in readings]).numpy().astype(np.float64),
+        factor=np.array(factors)[chosen.numpy()],
+        given=np.full(traces, given),
+        floor=np.full(traces, float(how.budget.min_think)),
     )
+
+
+def _revises(budget: BudgetConfig, features: Features) -> Bool[Tensor, " points"]:
+    """Return the points at which a re-reading may lower the budget."""
+    if not budget.revise or budget.reread == "none":
+        return torch.zeros_like(features.line_end)
+    if budget.reread == "lines":
+        return features.line_end
+    return (features.used > 0) & (features.used % budget.reread_every == 0)
 
 
 def _token_starts(features: Features) -> Int[Tensor, " prompts_and_one"]:

@@ -39,15 +39,13 @@ def plan_proxy(
 
     Keys of clients stand in METACOG_API_KEYS, the engine's in METACOG_UPSTREAM_KEY.
     """
-    from metacog.config.serving import load_serving
+    from metacog.config.serving import load_serving, with_options
     from metacog.errors import InputError
 
-    named = {"host": host, "port": port}
-    sets = [f"{name}={value}" for name, value in named.items() if value is not None]
-    found = load_serving(config, [*(overrides or []), *sets])
     keys = [key for key in os.environ.get(_KEYS, "").split(",") if key]
-    if keys:
-        found = type(found).model_validate({**found.model_dump(), "keys": keys})
+    found = with_options(
+        load_serving(config, overrides or []), {"host": host, "port": port, "keys": keys or None}
+    )
     if not upstream.startswith(("http://", "https://")):
         raise InputError(f"Wanted the address of an engine, http://..., got {upstream!r}.")
     from metacog.model.bundle import load_model
@@ -61,9 +59,9 @@ def plan_proxy(
     name = found.name or Path(model).name
     connection = Connection(upstream, upstream_model or name, os.environ.get(_UPSTREAM_KEY))
     planner = Planner(engine_for(loaded, 1, found.batch.context))
-    typer.echo(
-        f"metacog: planning for {engine} at {connection.url}, on port {found.port}", err=True
-    )
     run_proxy(
-        Proxy(planner, connection, engine_named(engine, connection, loaded.base), name, found)
+        Proxy(planner, connection, engine_named(engine, connection, loaded.base), name, found),
+        lambda at: typer.echo(
+            f"metacog: planning for {engine} at {connection.url}: {at}", err=True
+        ),
     )

@@ -37,19 +37,20 @@ def serve(
     ] = None,
 ) -> None:
     """Serve a model to OpenAI clients, on this machine alone unless told otherwise."""
-    from metacog.config.serving import load_serving
+    from metacog.config.serving import load_serving, with_options
 
-    named = {"host": host, "port": port, "batch.rows": rows, "batch.queue": queue}
-    sets = [f"{name}={value}" for name, value in named.items() if value is not None]
-    found = load_serving(config, [*(overrides or []), *sets])
     keys = [*(key or []), *filter(None, os.environ.get(_KEYS, "").split(","))]
-    if keys:
-        found = type(found).model_validate({**found.model_dump(), "keys": keys})
+    found = with_options(
+        load_serving(config, overrides or []),
+        {"host": host, "port": port, "keys": keys or None},
+        {"rows": rows, "queue": queue},
+    )
     from metacog.model.bundle import load_model
     from metacog.serve.app import Service
     from metacog.serve.run import run
 
     loaded = load_model(model, layer=layer, base_path=base)
     service = Service(name=found.name or Path(model).name, config=found)
-    typer.echo(f"metacog: serving {service.name} at http://{found.host}:{found.port}/", err=True)
-    run(loaded, service)
+    run(
+        loaded, service, lambda at: typer.echo(f"metacog: serving {service.name} at {at}", err=True)
+    )

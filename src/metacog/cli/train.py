@@ -80,31 +80,29 @@ def run_recipe(
     from metacog.config import load
 
     config = load(recipe, overrides)
-    from metacog.cli.operating import (
-        bare_accuracy,
-        judged_on,
-        set_operating_point,
-        validation_features,
-    )
-    from metacog.train.processes import is_first
+    from metacog.cli.operating import operating_point
     from metacog.train.run import train as run_training
     from metacog.train.schedule import train_schedule
 
     def narrate(message: str) -> None:
         typer.echo(message, err=True)
 
-    kind = config.run.objective.kind
-    begin = train_schedule if kind == "schedule" else run_training
-    run = begin(config, run_dir=run_dir, resume=resume, narrate=narrate)
-    if is_first() and kind in {"layer", "gate", "reread", "practice", "schedule"}:
-        asked, kept = judged_on(config, run)
-        features, reference = validation_features(asked, kept), bare_accuracy(asked, kept)
-        directory = run.path / "final"
-        point = set_operating_point(directory, directory, features, reference=reference)
-        typer.echo(
+    def finish(run: "RunDir") -> None:
+        point = operating_point(config, run)
+        narrate(
             f"operating point on validation: {point.think_tokens:.1f} of "
             f"{point.uncapped_think_tokens:.1f} THINK tokens, accuracy {point.accuracy:.1%} of "
-            f"{point.reference_accuracy:.1%}, {point.thresholds}",
-            err=True,
+            f"{point.reference_accuracy:.1%}, {point.thresholds}"
         )
+
+    kind = config.run.objective.kind
+    begin = train_schedule if kind == "schedule" else run_training
+    has_point = kind in {"layer", "gate", "reread", "practice", "schedule"}
+    run = begin(
+        config,
+        run_dir=run_dir,
+        resume=resume,
+        narrate=narrate,
+        finish=finish if has_point else None,
+    )
     return run, config

@@ -89,9 +89,10 @@ class PlanConfig(Config):
     inject: Flag = False
     """Open THINK with the plan's mark, for bases that were trained with marks."""
 
-    scale: dict[Name, Weight] = Field(default_factory=lambda: {"direct": 0.0})
+    scale: dict[Name, Weight] = Field(default_factory=dict)
     """Factor of the predicted budget by plan name; a plan not named keeps 1, and the result is at
-    least `budget.min_think`."""
+    least `budget.min_think`. Only for a plan head that has learned: one without labels names plans at
+    random."""
 
 
 class ModulationConfig(Config):

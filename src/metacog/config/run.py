@@ -47,7 +47,7 @@ class TrainingConfig(Config):
     """Steps between checkpoints."""
 
     eval_interval: PositiveCount = 100
-    """Steps between small evaluations."""
+    """Steps between small evaluations; the last step of a run that has any is one too."""
 
     keep_last: PositiveCount | None = None
     """Latest checkpoints to keep, or null to keep all."""
@@ -62,7 +62,7 @@ class TrainingConfig(Config):
     """Share of a weight that is taken away each step, times the learning rate."""
 
     warmup: Count = 50
-    """Steps over which the learning rate rises from 0; at most what `decay` leaves of `steps`."""
+    """Steps over which the learning rate rises from 0; it stays below its peak where `decay` comes first."""
 
     decay: Share = 0.4
     """Last share of the steps over which the learning rate falls to 0."""

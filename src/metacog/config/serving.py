@@ -1,8 +1,8 @@
 """How a model is served: one file, checked like a recipe."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError
 
@@ -98,8 +98,25 @@ def load_serving(path: Path | None, overrides: Iterable[str] = ()) -> ServingCon
         ConfigError: If the file or an override is not a valid configuration.
     """
     document = apply_overrides({} if path is None else read_document(path), overrides)
+    return _checked(document, "--set" if path is None else str(path))
+
+
+def with_options(
+    config: ServingConfig, top: Mapping[str, Any], batch: Mapping[str, Any] | None = None
+) -> ServingConfig:
+    """Return a configuration in which options of the command line win; None is an option left out.
+
+    Raises:
+        ConfigError: If an option is out of its bounds.
+    """
+    document = config.model_dump()
+    document |= {name: value for name, value in top.items() if value is not None}
+    document["batch"] |= {name: it for name, it in (batch or {}).items() if it is not None}
+    return _checked(document, "the command line")
+
+
+def _checked(document: Mapping[str, Any], source: str) -> ServingConfig:
     try:
         return ServingConfig.model_validate(document)
     except ValidationError as error:
-        source = "--set" if path is None else str(path)
         raise ConfigError(explain(error, ServingConfig, source=source)) from error

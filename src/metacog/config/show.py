@@ -6,7 +6,10 @@ from typing import NamedTuple
 import yaml
 from pydantic import BaseModel, TypeAdapter
 
+from metacog.config.objective import ScheduleObjective
 from metacog.config.run import RunConfig
+
+_OBJECTIVE = "run.objective."
 
 
 class Setting(NamedTuple):
@@ -20,7 +23,7 @@ class Setting(NamedTuple):
 
 def settings(config: RunConfig) -> Iterator[Setting]:
     """Yield every key that holds a value, in the order of the schema."""
-    defaults = {key: value for key, value, _ in _leaves(RunConfig(), "")}
+    defaults = _defaults(config)
     for key, value, doc in _leaves(config, ""):
         yield Setting(key, value, doc, key in defaults and defaults[key] == value)
 
@@ -35,6 +38,16 @@ def show(config: RunConfig) -> str:
 def template(config: RunConfig) -> str:
     """Return a recipe that loads to an equal configuration, each key under its explanation."""
     return "\n".join(_section(config, indent="")) + "\n"
+
+
+def _defaults(config: RunConfig) -> dict[str, object]:
+    """Return every key's default; those of an objective are its own, but a schedule has none."""
+    found = {key: value for key, value, _ in _leaves(RunConfig(), "")}
+    objective = config.run.objective
+    if not isinstance(objective, ScheduleObjective):
+        own = {key: value for key, value, _ in _leaves(type(objective)(), _OBJECTIVE)}
+        found = {**found, **own, f"{_OBJECTIVE}kind": found[f"{_OBJECTIVE}kind"]}
+    return found
 
 
 def _leaves(model: BaseModel, prefix: str) -> Iterator[tuple[str, object, str]]:

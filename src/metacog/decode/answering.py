@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from metacog.decode.engine import Engine
+from metacog.decode.forecast import Forecaster
 from metacog.decode.settings import engine_settings, request_for
 from metacog.decode.terms import NO_LIMIT
 from metacog.errors import InputError, ModelError
@@ -40,6 +41,8 @@ class ThinkingModel:
     def read(self, prompts: Sequence[Prompt]) -> list[Reading]:
         """Return the layer's reading of each prompt: plan, budget and confidence, without a reply.
 
+        Confidence is that of a reply under `auto`.
+
         Raises:
             ModelError: If the model has no layer.
             InputError: If a prompt is empty or longer than the model's context.
@@ -49,9 +52,15 @@ class ThinkingModel:
                 f"Wanted a model with a layer to read prompts, got the bare base "
                 f"{self.model.base.path}. Train one, then load it with layer=."
             )
-        closed = self._requests(prompts, [0] * len(prompts), None, 0, None)
-        replies = self._answers(closed)
-        return [r.reading for r in replies if r.reading is not None]
+        engine = Engine(self.model, engine_settings(self.model, telemetry=True))
+        requests = self._requests(prompts, [None] * len(prompts), None, 0, None)
+        for request in requests:
+            engine.check(request)
+        forecaster = Forecaster(self.model, engine.settings.opening)
+        together = engine.settings.rows
+        parts = [requests[i : i + together] for i in range(0, len(requests), together)]
+        openings = [opening for part in parts for opening in forecaster.openings(part)]
+        return [opening.reading for opening in openings if opening.reading is not None]
 
     def generate(
         self,

@@ -16,6 +16,7 @@ from metacog.decode.opening import Opener, Opening
 from metacog.decode.rereading import Rereader
 from metacog.decode.rows import ALTERED, SAMPLED, THINK, RowMeta, Rows
 from metacog.decode.sampling import Noise, choose, token_logprob
+from metacog.decode.terms import NO_LIMIT
 from metacog.model.bundle import MetacogModel
 from metacog.model.cache import Cache, SlotCache, growing_cache
 from metacog.model.step import Gating, stepper_of
@@ -185,7 +186,7 @@ class Batch:
             due.tolist(), self.rereader.read(states, thought[due]), strict=True
         ):
             self.rows.remember(slot, verdict.rereading)
-            if verdict.kind is not None:
+            if verdict.kind is not None and self.rows.of(slot).request.budget != NO_LIMIT:
                 revisions[slot] = verdict.kind, verdict.rereading
         if revisions:
             controller.revise(revisions)

@@ -1,5 +1,6 @@
 """What is decided between the prompt and the first thought: plan, budget, gate, sampler."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from metacog.decode.batch_budget import SEGMENTS
 from metacog.decode.modulation import Modulation, Sampler, modulate
-from metacog.decode.terms import NO_LIMIT
+from metacog.decode.terms import NO_LIMIT, think_room
 from metacog.errors import InputError
 from metacog.model.bundle import MetacogModel
 from metacog.model.calibration import CalibratedReading
@@ -34,6 +35,8 @@ class OpeningSettings:
     """Ids of each plan's mark."""
     telemetry: bool = False
     """Keep the experts' own opinions in the reading."""
+    answer_reserve: int = 64
+    """Tokens of a reply's limit that THINK may not take, behind the closer."""
     modulation: Modulation | None = None
     """How far plan and confidence may move the sampler."""
 
@@ -109,7 +112,7 @@ class Opener:
         plans = [r.plan or reader.plans[chosen[row]] for row, r in enumerate(requests)]
         predicted = self._predicted(reading, plans)
         budgets = [self._budget(r, p) for r, p in zip(requests, predicted, strict=True)]
-        enforced = torch.tensor([float("inf") if b == NO_LIMIT else float(b) for b in budgets])
+        enforced = torch.tensor(list(map(self._thinks_at_most, requests, budgets)))
         records = reader.records(reading, enforced.to(reading.plan.device))
         gammas, saturations = self._gammas(reading)
         return [
@@ -131,6 +134,18 @@ class Opener:
         if request.budget is not None:
             return request.budget
         return self._enforced(predicted, request.budget_scale)
+
+    def _thinks_at_most(self, request: Request, budget: int) -> float:
+        """Return the tokens that confidence is told at: the budget's, or fewer where the reply is short."""
+        room = think_room(
+            self.model.base.tags,
+            max_new_tokens=request.max_new_tokens,
+            answer_reserve=self.settings.answer_reserve,
+        )
+        assert self.model.reader is not None
+        longest = self.model.reader.layer.shape.budget_max
+        wanted = math.inf if budget == NO_LIMIT else float(budget)
+        return min(wanted, float(room) if room < longest else math.inf)
 
     def _enforced(self, predicted: int, scale: float) -> int:
         if not self.settings.use_predicted_budget:

@@ -242,12 +242,14 @@ def _values_of(
     logits[..., _never_answered(base)] = -torch.inf
     scaled = logits if temperature == 0 else logits / temperature
     chosen = scaled.log_softmax(-1).gather(-1, answer.expand(len(closers), -1).unsqueeze(-1))
+    greedy = (logits.argmax(-1) == answer).all(-1)
+    certain = torch.where(greedy, 0.0, -torch.inf)
     before = start + len(trace.prompt) - 1 + torch.tensor(trace.cuts)
     rows = torch.full_like(closers, row)
     return PrefixValues(
         cuts=trace.cuts,
-        logprob=chosen.squeeze(-1).sum(-1),
-        greedy=(logits.argmax(-1) == answer).all(-1),
+        logprob=certain if temperature == 0 else chosen.squeeze(-1).sum(-1),
+        greedy=greedy,
         prompt_states=tapped.gather(rows[:1], packed.prompt_end[row : row + 1])[0],
         cut_states=tapped.gather(rows, before),
         close_states=tapped.gather(rows, closers),

@@ -59,6 +59,7 @@ def engine_settings(
             inject_plan=how.plan.inject,
             plan_marks=marks,
             telemetry=telemetry,
+            answer_reserve=budget.answer_reserve,
             modulation=_modulation(how.sampling.modulation),
         ),
         controller=ControllerSettings(
@@ -104,7 +105,9 @@ def request_for(
     seed: int = 0,
     temperature: float | None = None,
 ) -> Request:
-    """Return a request whose sampling and limits are the model's own.
+    """Return a request whose sampling and limits are the model's own, or as long as its budget asks.
+
+    A budget that does not fit into the context ends where the context does.
 
     Raises:
         InputError: If the prompt leaves no room for a closer and an answer in the model's context,
@@ -126,7 +129,7 @@ def request_for(
             f"Prompt and reply may hold {model.base.context} tokens together, got a prompt of "
             f"{len(prompt)}. Shorten the prompt."
         )
-    longest = how.budget.max_tokens + close + reserve
+    longest = max(how.budget.max_tokens, budget or 0) + close + reserve
     return Request(
         id=request_id,
         prompt=prompt,

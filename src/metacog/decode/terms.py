@@ -72,6 +72,11 @@ class Terms:
     """Forced first; empty where it did not fit."""
 
 
+def think_room(tags: ResolvedTags, *, max_new_tokens: int, answer_reserve: int) -> int:
+    """Return the most THINK tokens that a reply's own limit leaves beside closer and answer."""
+    return max(0, max_new_tokens - len(tags.think_close) - answer_reserve)
+
+
 def settle(
     tags: ResolvedTags,
     settings: ControllerSettings,
@@ -105,7 +110,7 @@ def settle(
             f"Wanted a forced opening that does not end as the closer of THINK begins, got {opening} "
             f"with the closer {tags.think_close}. End it with other text."
         )
-    room = max(0, max_new_tokens - len(tags.think_close) - settings.answer_reserve)
+    room = think_room(tags, max_new_tokens=max_new_tokens, answer_reserve=settings.answer_reserve)
     limit, reason = room, CloseReason.MAX_TOKENS
     if budget != NO_LIMIT and budget <= room:
         limit, reason = budget, CloseReason.BUDGET if budget else CloseReason.DISABLED

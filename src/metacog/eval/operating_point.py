@@ -2,7 +2,8 @@
 
 What a policy of thresholds does to an uncapped trace is known without decoding it again: it stops
 at the first re-reading that closes it, or at its cap, and the probability of a right answer there
-was measured exactly. So every combination of thresholds is tried on the same traces.
+was measured exactly. So every combination of thresholds is tried on the same traces. A landing is not
+replayed: it moves a reply's last tokens before its cap.
 """
 
 import math
@@ -43,6 +44,12 @@ class TracePoints:
     gain: Float[ndarray, "traces points"]
     budget: Float[ndarray, " traces"]
     """Predicted at the prompt, in tokens."""
+    factor: Float[ndarray, " traces"]
+    """Of the chosen plan, on the calibrated budget."""
+    given: Float[ndarray, " traces"]
+    """Enforced whatever was predicted, in tokens; NaN where the prediction is."""
+    floor: Float[ndarray, " traces"]
+    """Fewest THINK tokens that a prediction or a revision leads to."""
 
     @property
     def natural(self) -> Float[ndarray, " traces"]:
@@ -88,7 +95,8 @@ def outcome(points: TracePoints, thresholds: Thresholds) -> tuple[float, float]:
 def budgets(points: TracePoints, thresholds: Thresholds) -> Float[ndarray, " traces"]:
     """Return the caps that are enforced at the start of THINK, in whole tokens."""
     scaled = points.budget * thresholds.budget_scale + thresholds.budget_offset
-    capped: Float[ndarray, " traces"] = np.maximum(1.0, np.round(scaled.clip(*thresholds.clip)))
+    predicted = np.maximum(points.floor, np.round(scaled.clip(*thresholds.clip) * points.factor))
+    capped: Float[ndarray, " traces"] = np.where(np.isnan(points.given), predicted, points.given)
     return capped
 
 
@@ -97,10 +105,10 @@ def stops(points: TracePoints, thresholds: Thresholds) -> Float[ndarray, " trace
     most = np.where(points.ready >= LIKELY, thresholds.confident, thresholds.hopeless)
     rereads = points.reread & points.valid
     closes = rereads & (points.gain < most)
-    closed_at = np.where(closes, points.used, np.inf).min(axis=1)
+    closed_at = np.maximum(points.floor, np.where(closes, points.used, np.inf).min(axis=1))
     # A lowered cap lies at or behind its point, so points behind the smallest cap change nothing.
     caps = points.used + np.ceil(points.needed * thresholds.needed_scale)
-    lowered_at = np.where(rereads, caps, np.inf).min(axis=1)
+    lowered_at = np.maximum(points.floor, np.where(rereads, caps, np.inf).min(axis=1))
     ends = [closed_at, lowered_at, budgets(points, thresholds), points.natural]
     stop: Float[ndarray, " traces"] = np.minimum.reduce(ends)
     return stop

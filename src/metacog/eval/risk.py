@@ -113,6 +113,14 @@ def halves(traces: int, seed: int) -> tuple[Int[ndarray, " half"], Int[ndarray, 
     return shuffled[: traces // 2], shuffled[traces // 2 :]
 
 
+def thirds(
+    traces: int, seed: int
+) -> tuple[Int[ndarray, " third"], Int[ndarray, " third"], Int[ndarray, " third"]]:
+    """Return three parts of the traces at random: to order on, to fit a budget to, and to test both on."""
+    first, second, third = np.array_split(np.random.default_rng(seed).permutation(traces), 3)
+    return first, second, third
+
+
 def _frontier(
     loss: Float[ndarray, " candidates"], tokens: Float[ndarray, " candidates"]
 ) -> Int[ndarray, " path"]:

@@ -6,7 +6,7 @@ from metacog.data.tasks.questions import Question
 from metacog.decode.collect import Rollout, line_cuts, trace_of
 from metacog.decode.engine import Engine
 from metacog.decode.prefixes import prefix_values
-from metacog.decode.settings import engine_settings
+from metacog.decode.settings import engine_settings, unmodulated
 from metacog.eval.arms import Looking
 from metacog.eval.rows import AnswerReader
 from metacog.eval.runner import Decoder, Reply, Sampling, Setup, TraceValues
@@ -17,7 +17,11 @@ from metacog.text.render import render
 
 
 def setup_of(model: MetacogModel, *, rows: int = 128) -> Setup:
-    """Return how a model is evaluated: with its own sampler and limits, top-p aside."""
+    """Return how a model is evaluated: at its own temperature and limits.
+
+    Top-p, penalty and modulation stay out: a capped reply is to be the beginning of the uncapped one, and
+    exact values of prefixes are of plain sampling.
+    """
     base, decoding = model.base, model.decoding
     reserve = decoding.budget.answer_reserve
     sampling = Sampling(
@@ -52,11 +56,13 @@ def answer_reader(base: Base) -> AnswerReader:
 
 
 def _decoder(model: MetacogModel, looking: Looking, rows: int) -> Decoder:
-    settings = engine_settings(
-        model,
-        rows=rows,
-        revise=None if looking is Looking.ACTING else False,
-        reread=looking is not Looking.AWAY,
+    settings = unmodulated(
+        engine_settings(
+            model,
+            rows=rows,
+            revise=None if looking is Looking.ACTING else False,
+            reread=looking is not Looking.AWAY,
+        )
     )
 
     def decode(requests: Sequence[Request]) -> Iterable[Generation]:

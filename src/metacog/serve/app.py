@@ -8,7 +8,6 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from starlette.exceptions import HTTPException
 
 from metacog.config.serving import ServingConfig
 from metacog.decode.engine import Engine
@@ -19,7 +18,13 @@ from metacog.serve.errors import LOG
 from metacog.serve.guard import Guard
 from metacog.serve.metrics import Metrics
 from metacog.serve.page import add_page
-from metacog.serve.replying import add_errors, unless_gone
+from metacog.serve.replying import (
+    add_errors,
+    add_models,
+    check_model,
+    log_asked,
+    unless_gone,
+)
 from metacog.serve.shapes import ChatShape, Shape, TextShape
 from metacog.serve.wire import Asked, ChatRequest, TextRequest
 from metacog.serve.worker import Worker
@@ -62,7 +67,8 @@ def build_app(engine: Engine, service: Service) -> FastAPI:
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Guard, config=service.config, metrics=metrics)
     add_errors(app)
-    _state(app, service, worker, metrics)
+    add_models(app, service.name)
+    _state(app, worker, metrics)
     _replies(app, _Desk(engine, service, worker, metrics))
     add_page(app)
     return app
@@ -80,11 +86,10 @@ class _Desk:
     async def answer(
         self, asked: Asked, http: Request, shape: Shape, prompts: Callable[[], Any]
     ) -> Response:
-        if asked.model != self.service.name:
-            raise HTTPException(404, f"Wanted the model {self.service.name!r}. Name it.")
+        check_model(asked.model, self.service.name)
         asked.check(self.service.config.limits)
         if self.service.config.log_prompts:
-            LOG.info("asked: %s", asked.model_dump_json(exclude_unset=True))
+            log_asked(asked)
         requests = await asyncio.to_thread(self._requests, asked, prompts)
         replies = Answer(
             self.worker,
@@ -113,7 +118,7 @@ def _replies(app: FastAPI, desk: _Desk) -> None:
         return await desk.answer(asked, http, TextShape(), lambda: text_prompts(desk.engine, asked))
 
 
-def _state(app: FastAPI, service: Service, worker: Worker, metrics: Metrics) -> None:
+def _state(app: FastAPI, worker: Worker, metrics: Metrics) -> None:
     @app.get("/health")
     async def health() -> dict[str, str]:
         return {"status": "ok"}
@@ -127,11 +132,6 @@ def _state(app: FastAPI, service: Service, worker: Worker, metrics: Metrics) -> 
     @app.get("/metrics")
     async def figures() -> Response:
         return Response(metrics.text(), media_type="text/plain; version=0.0.4")
-
-    @app.get("/v1/models")
-    async def models() -> dict[str, Any]:
-        one = {"id": service.name, "object": "model", "created": 0, "owned_by": "metacog"}
-        return {"object": "list", "data": [one]}
 
 
 async def _watch(worker: Worker) -> None:

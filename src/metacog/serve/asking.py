@@ -54,10 +54,12 @@ def _request(engine: Engine, asked: Asked, prompt: tuple[int, ...]) -> Request:
         seed=asked.seed,
         temperature=None if asked.temperature is None else float(asked.temperature),
     )
+    longest, own = _longest(engine, plain, asked.longest), plain.max_answer_tokens
     request = replace(
         plain,
         top_p=plain.top_p if asked.top_p is None else float(asked.top_p),
-        max_new_tokens=_longest(engine, plain, asked.longest),
+        max_new_tokens=longest,
+        max_answer_tokens=own if asked.longest is None else max(own, longest),
         budget_scale=_scale(engine, asked, budget),
     )
     _check_budget(engine, request)
@@ -66,7 +68,7 @@ def _request(engine: Engine, asked: Asked, prompt: tuple[int, ...]) -> Request:
 
 
 def _longest(engine: Engine, plain: Request, asked: int | None) -> int:
-    """Return the limit of a reply: long enough for a budget that was named, if it fits at all."""
+    """Return the limit of a reply: the one that was named, or enough for a budget that was, if it fits."""
     room = engine.context - len(plain.prompt)
     least = len(engine.model.base.tags.think_close) + 1
     if room < least:
@@ -75,7 +77,7 @@ def _longest(engine: Engine, plain: Request, asked: int | None) -> int:
             f"{len(plain.prompt)}. Shorten it."
         )
     longest = max(plain.max_new_tokens, (plain.budget or 0) + behind(engine))
-    return min(longest, room, room if asked is None else asked)
+    return min(room, longest if asked is None else asked)
 
 
 def _scale(engine: Engine, asked: Asked, budget: int | None) -> float:
@@ -85,6 +87,12 @@ def _scale(engine: Engine, asked: Asked, budget: int | None) -> float:
         raise InputError(
             f"reasoning_effort scales a predicted budget, and this model has no layer that predicts "
             f"one, got {asked.reasoning_effort!r}. Name a thinking_token_budget."
+        )
+    if not engine.settings.opening.use_predicted_budget:
+        raise InputError(
+            f"reasoning_effort scales a predicted budget, and this model thinks under a fixed one "
+            f"(use_predicted_budget: false), got {asked.reasoning_effort!r}. Name a "
+            "thinking_token_budget."
         )
     return EFFORTS[asked.reasoning_effort]
 

@@ -4,7 +4,6 @@ An engine that takes the ids of a prompt gets those that the layer read. One tha
 gets the messages, and whether it renders them alike is its template's matter.
 """
 
-import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -16,6 +15,7 @@ from metacog.model.base import Base
 from metacog.records import CloseReason, Request, Segment, Step
 from metacog.serve.errors import Refused, Unreachable
 from metacog.serve.pieces import Pieces, Speech
+from metacog.serve.upstream import Choice, Delta, choices_in, refusal
 
 Data = dict[str, Any]
 
@@ -30,6 +30,8 @@ class Order:
     """The conversation; None for a text that goes on."""
     budget: int
     """THINK tokens to enforce; -1 for no limit but the reply's."""
+    room: int
+    """THINK tokens that leave enough of the reply for the closer and an answer."""
     temperature: float
     top_p: float
     marks: tuple[int, ...] = ()
@@ -75,6 +77,7 @@ class OtherEngine(Protocol):
 
         Raises:
             Refused: If the engine will not do as asked.
+            Busy: If it has no room.
             Unreachable: If it does not answer, or breaks off.
         """
 
@@ -104,41 +107,22 @@ class Connection:
         except (httpx.HTTPError, ValueError, KeyError, TypeError):
             return False
 
-    async def choices(self, path: str, body: Data) -> AsyncIterator[Data]:
+    async def choices(self, path: str, body: Data) -> AsyncIterator[Choice]:
         """Yield the choices of a stream, one after the other; what is left is dropped when closed."""
         asked = {"model": self.model, "stream": True, **body}
         try:
             async with self.client.stream("POST", path, json=asked) as reply:
                 if reply.status_code != 200:
-                    raise _refusal(reply.status_code, await reply.aread())
-                async for text in reply.aiter_lines():
-                    for choice in _choices(text):
+                    await reply.aread()
+                    raise refusal(reply)
+                async for line in reply.aiter_lines():
+                    for choice in choices_in(line):
                         yield choice
         except httpx.HTTPError as error:
             raise Unreachable(
                 f"Wanted a reply of the engine at {self.url}, and the connection failed "
                 f"({type(error).__name__}). Start the engine, or name another with --upstream."
             ) from error
-
-
-def _choices(text: str) -> list[Data]:
-    said = text.removeprefix("data:").strip()
-    if not text.startswith("data:") or said == "[DONE]":
-        return []
-    try:
-        chunk = json.loads(said)
-    except ValueError as error:
-        raise Unreachable(f"Wanted JSON of the engine, got {said[:80]!r}.") from error
-    if "error" in chunk:
-        raise Unreachable(f"The engine broke the reply off: {str(chunk['error'])[:300]}")
-    return list(chunk.get("choices") or [])
-
-
-def _refusal(status: int, body: bytes) -> Exception:
-    said = body[:500].decode(errors="replace")
-    if 400 <= status < 500:
-        return Refused(f"The engine refused what was planned ({status}): {said}")
-    return Unreachable(f"The engine failed ({status}): {said}")
 
 
 def sampling(order: Order) -> Data:
@@ -173,12 +157,12 @@ class Vllm:
             yield split.push(token, speech)
         async for choice in self.connection.choices("/v1/completions", body):
             thinking, answer = "", ""
-            for token in choice.get("token_ids") or ():
+            for token in _ids(choice):
                 if speech.answer.stopped:
                     break
                 more = split.push(token, speech)
                 thinking, answer = thinking + more[0], answer + more[1]
-            written.finished = choice.get("finish_reason") or written.finished
+            written.finished = choice.finish_reason or written.finished
             yield thinking, answer
             if speech.answer.stopped:
                 written.stopped = True
@@ -193,6 +177,15 @@ class Vllm:
         """
         longer = len(self.base.tags.think_open) - 1
         return max(0, order.budget - longer) if order.limited else None
+
+
+def _ids(choice: Choice) -> list[int]:
+    if choice.text and choice.token_ids is None:
+        raise Unreachable(
+            "Wanted the ids of what the engine wrote (return_token_ids), got text alone. Run a newer "
+            "vLLM, or the proxy with --engine two-calls."
+        )
+    return choice.token_ids or []
 
 
 class _Split:
@@ -253,13 +246,13 @@ class TwoCalls:
 
     async def reply(self, order: Order, written: Written) -> AsyncIterator[Piece]:
         """Yield the thinking, then the answer behind a closer that this side writes."""
-        base, request = self.base, order.request
+        base = self.base
         closer = base.decode(base.tags.think_close, with_control=True)
-        prompt = base.decode(request.prompt, with_control=True)
+        prompt = base.decode(order.request.prompt, with_control=True)
         thought = base.decode(order.marks, with_control=True)
         yield thought, ""
-        room = request.max_new_tokens - request.max_answer_tokens - len(base.tags.think_close)
-        most = (min(order.budget, room) if order.limited else room) - len(order.marks)
+        most = (order.budget if order.limited else order.room) - len(order.marks)
+        ended = None if most > 0 else "length"
         if most > 0:
             body = {
                 "prompt": prompt + thought,
@@ -267,36 +260,38 @@ class TwoCalls:
                 "stop": [closer],
                 **sampling(order),
             }
-            ended = None
             async for choice in self.connection.choices("/v1/completions", body):
-                thought += choice.get("text") or ""
-                ended = choice.get("finish_reason") or ended
-                yield choice.get("text") or "", ""
-            written.reason = _why(ended, order)
-        else:
-            written.reason = CloseReason.DISABLED
+                thought += choice.text or ""
+                ended = choice.finish_reason or ended
+                yield choice.text or "", ""
+        written.reason = _why(ended, order)
         written.think = len(base.encode(thought))
         answer = Pieces(base, order.stops, strip=True)
+        said = ""
         async for text in self._answer(prompt + thought + closer, order, written):
-            for token in base.encode(text):
-                yield "", answer.push(token)
+            said += text
+            yield "", answer.add(text)
             if answer.stopped:
                 written.stopped = True
                 break
         yield "", answer.end()
-        written.tokens = written.think + len(base.tags.think_close) + answer.count
+        written.tokens = written.think + len(base.tags.think_close) + len(base.encode(said))
 
     async def _answer(self, prompt: str, order: Order, written: Written) -> AsyncIterator[str]:
-        body = {"prompt": prompt, "max_tokens": order.request.max_answer_tokens, **sampling(order)}
+        request, spent = order.request, written.think + len(self.base.tags.think_close)
+        most = max(1, min(request.max_answer_tokens, request.max_new_tokens - spent))
+        body = {"prompt": prompt, "max_tokens": most, **sampling(order)}
         async for choice in self.connection.choices("/v1/completions", body):
-            written.finished = choice.get("finish_reason") or written.finished
-            yield choice.get("text") or ""
+            written.finished = choice.finish_reason or written.finished
+            yield choice.text or ""
 
 
 def _why(finished: str | None, order: Order) -> CloseReason:
     if finished != "length":
         return CloseReason.NATURAL
-    return CloseReason.BUDGET if order.limited else CloseReason.MAX_TOKENS
+    if not order.limited:
+        return CloseReason.MAX_TOKENS
+    return CloseReason.BUDGET if order.budget else CloseReason.DISABLED
 
 
 class Chats:
@@ -318,7 +313,7 @@ class Chats:
                 f"Wanted a conversation: {self.name} takes no budget with a text. Ask "
                 "/v1/chat/completions, or run the proxy with --engine two-calls."
             )
-        thought = ""
+        thought, said = "", ""
         answer = Pieces(self.base, order.stops, strip=True)
         body = {
             "messages": order.messages,
@@ -327,18 +322,16 @@ class Chats:
             **sampling(order),
         }
         async for choice in self.connection.choices("/v1/chat/completions", body):
-            delta = choice.get("delta") or {}
-            thinking = delta.get("reasoning_content") or delta.get("reasoning") or ""
-            thought += thinking
-            said = [answer.push(token) for token in self.base.encode(delta.get("content") or "")]
-            written.finished = choice.get("finish_reason") or written.finished
-            yield thinking, "".join(said)
+            delta = choice.delta or Delta()
+            thought, said = thought + delta.thinking, said + (delta.content or "")
+            written.finished = choice.finish_reason or written.finished
+            yield delta.thinking, answer.add(delta.content or "")
             if answer.stopped:
                 written.stopped = True
                 break
         yield "", answer.end()
         written.think = len(self.base.encode(thought))
-        written.tokens = written.think + answer.count
+        written.tokens = written.think + len(self.base.encode(said))
 
 
 def _sglang(budget: int) -> Data:

@@ -1,7 +1,9 @@
-"""What goes wrong while serving, and the one place where any error of the engine is caught."""
+"""What goes wrong while serving, and the one place where any error is caught."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from metacog.errors import InputError, RunError
@@ -35,21 +37,47 @@ class Unreachable(RunError):
     """Another engine does not answer, or broke a reply off."""
 
 
-def survives(work: Callable[[], None]) -> bool:
-    """Run the engine's work and say whether it ended without an error.
+@dataclass
+class Outcome:
+    """Of a block that may fail."""
+
+    failed: bool = False
+
+
+@contextmanager
+def surviving(what: str) -> Iterator[Outcome]:
+    """Run a block and say in the outcome whether it failed.
 
     An error is logged by its type and place alone: its message may quote a prompt.
     """
+    outcome = Outcome()
     try:
-        work()
+        yield outcome
     except Exception as error:  # noqa: BLE001  # allowed: whoever waits must be told, whatever it was
-        last = error.__traceback__
-        while last is not None and last.tb_next is not None:
-            last = last.tb_next
-        place = "" if last is None else f" at {last.tb_frame.f_code.co_qualname}:{last.tb_lineno}"
-        LOG.error("the engine failed: %s%s", type(error).__name__, place)
-        return False
-    return True
+        outcome.failed = True
+        first = _first(error)
+        LOG.error("%s failed: %s%s", what, type(first).__name__, _place(first))
+
+
+def survives(work: Callable[[], None]) -> bool:
+    """Run the engine's work and say whether it ended without an error."""
+    with surviving("the engine") as outcome:
+        work()
+    return not outcome.failed
+
+
+def _first(error: Exception) -> Exception:
+    """Return the first error of a group: a stream's come in one."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _place(error: Exception) -> str:
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    return "" if last is None else f" at {last.tb_frame.f_code.co_qualname}:{last.tb_lineno}"
 
 
 def error_body(status: int, message: str, code: str, param: str | None = None) -> Data:

@@ -10,13 +10,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from metacog.config.serving import ServingConfig
-from metacog.serve.errors import error_body
+from metacog.serve.errors import error_body, surviving
 from metacog.serve.metrics import Metrics
 
 OPEN_ROUTES = frozenset({"/", "/page.js", "/page.css", "/health", "/ready"})
 """Answered without a key: they hold nothing of anybody's."""
 HEADER_BYTES = 32 * 1024
 """All headers together."""
+_GONE = 499
+"""Of a request that nothing was said to."""
 LOG = logging.getLogger("metacog.serve")
 
 
@@ -38,7 +40,7 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        begun, status = time.monotonic(), 499
+        begun, status = time.monotonic(), _GONE
 
         async def noting(message: Message) -> None:
             nonlocal status
@@ -47,22 +49,29 @@ class Guard:
             await send(message)
 
         try:
-            refused = self._refusal(scope)
-            body = None if refused is not None else await self._body(scope, receive)
-            if isinstance(body, Response):
-                refused = body
-            if refused is not None:
-                await refused(scope, receive, noting)
-            else:
-                await self.app(scope, _replaying(body, receive), noting)
+            with surviving("a request") as outcome:
+                await self._answer(scope, receive, noting)
+            if outcome.failed and status == _GONE:
+                await refusal(500)(scope, receive, noting)
+            status = 500 if outcome.failed else status
         finally:
             self._note(scope, status, time.monotonic() - begun)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refused = self._refusal(scope)
+        body = None if refused is not None else await self._body(scope, receive)
+        if isinstance(body, Response):
+            refused = body
+        if refused is not None:
+            await refused(scope, receive, send)
+        else:
+            await self.app(scope, _replaying(body, receive), send)
 
     def _refusal(self, scope: Scope) -> Response | None:
         """Return what is wrong with the head of a request, before its body is read."""
         if sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_BYTES:
-            return _failure(431)
-        return None if self._known(scope) else _failure(401)
+            return refusal(431)
+        return None if self._known(scope) else refusal(401)
 
     def _known(self, scope: Scope) -> bool:
         sent = [value for name, value in scope["headers"] if name == b"authorization"]
@@ -77,7 +86,7 @@ class Guard:
         limits, parts, length = self.config.limits, list[bytes](), 0
         stated = dict(scope["headers"]).get(b"content-length", b"0")
         if not stated.isdigit() or int(stated[:12]) > limits.body_bytes:
-            return _failure(413)
+            return refusal(413)
         try:
             async with asyncio.timeout(limits.body_seconds):
                 more = True
@@ -86,10 +95,10 @@ class Guard:
                     parts.append(message.get("body", b""))
                     length += len(parts[-1])
                     if length > limits.body_bytes:
-                        return _failure(413)
+                        return refusal(413)
                     more = message.get("more_body", False)
         except TimeoutError:
-            return _failure(408)
+            return refusal(408)
         return b"".join(parts)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
@@ -115,12 +124,15 @@ def _replaying(body: Any, receive: Receive) -> Receive:
 
 
 _REFUSALS = {
+    400: ("Wanted HTTP/1.1, got something else. Speak it.", "invalid_request"),
     401: ("Wanted a known bearer key in `Authorization`.", "invalid_api_key"),
     408: ("Wanted a whole body in time. Send it faster.", "body_too_slow"),
     413: ("Wanted a shorter body. Send less.", "body_too_large"),
     431: ("Wanted shorter headers. Send less.", "headers_too_large"),
+    500: ("The server failed. Ask again; its log says where.", "internal_error"),
 }
 
 
-def _failure(status: int) -> Response:
+def refusal(status: int) -> Response:
+    """Return the answer to what comes no further than here, in OpenAI's shape."""
     return JSONResponse(error_body(status, *_REFUSALS[status]), status)

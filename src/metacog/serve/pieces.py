@@ -40,11 +40,12 @@ class Pieces:
         self.count += 1
         self._ids.append(token)
         self._shorten()
-        whole = self._whole(self._settled()).rstrip(_INCOMPLETE)
-        if not self.stopped:
-            held = max((_overlap(whole, stop) for stop in self.stops), default=0)
-            whole = whole[: len(whole) - held]
-        return self._new(whole.rstrip() if self.strip else whole)
+        return self._certain(self._settled())
+
+    def add(self, text: str) -> str:
+        """Take text in place of tokens and return the text that is certain now."""
+        self._before += text
+        return self._certain(0)
 
     def end(self) -> str:
         """Return what was held back."""
@@ -78,15 +79,24 @@ class Pieces:
             self._ids = self._ids[-_CONTEXT:]
             self._known = len(self._ids)
 
+    def _certain(self, settled: int) -> str:
+        """Return what is new and will not change."""
+        whole = self._whole(settled).rstrip(_INCOMPLETE)
+        if not self.stopped:
+            held = max((_overlap(whole, stop) for stop in self.stops), default=0)
+            whole = whole[: len(whole) - held]
+        return self._new(whole.rstrip() if self.strip else whole)
+
     def _name(self, token: int) -> str:
         return str(self.base.tokenizer.convert_ids_to_tokens(token))
 
     def _whole(self, settled: int) -> str:
         whole = self._before + self._decoded(settled)
+        if self.strip:
+            whole = whole.lstrip()  # before a stop text is looked for: a line's end may be one
         found = [at for at in (whole.find(stop) for stop in self.stops) if at >= 0]
         self.stopped = bool(found)
-        whole = whole[: min(found)] if found else whole
-        return whole.lstrip() if self.strip else whole
+        return whole[: min(found)] if found else whole
 
     def _new(self, whole: str) -> str:
         new = whole[len(self._sent) :]

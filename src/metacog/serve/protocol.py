@@ -1,10 +1,13 @@
 """HTTP/1.1 as uvicorn speaks it; headers have a bounded time, and a refusal of them arrives."""
 
 import asyncio
+import sys
 from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from metacog.serve.guard import refusal
 
 
 class BoundedHeaders(H11Protocol):
@@ -39,15 +42,20 @@ class BoundedHeaders(H11Protocol):
         else:
             self._come()
 
-    def send_400_response(self, msg: str) -> None:
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002
         """Refuse what came, and close only this side: the other may still be sending."""
-        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
-        refusal = (
-            h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
-            h11.Data(data=msg.encode("ascii")),
+        error = sys.exception()
+        hint = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
+        said = refusal(hint if hint == 431 else 400)
+        events = (
+            h11.Response(
+                status_code=said.status_code,
+                headers=[*said.raw_headers, (b"connection", b"close")],
+            ),
+            h11.Data(data=bytes(said.body)),
             h11.EndOfMessage(),
         )
-        for event in refusal:
+        for event in events:
             self.transport.write(self.conn.send(event) or b"")
         self.transport.write_eof()
         self._refused = True

@@ -7,13 +7,13 @@ reply says so.
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from metacog.config.serving import ServingConfig
 from metacog.decode.batch_budget import SEGMENTS
@@ -21,16 +21,17 @@ from metacog.decode.engine import Engine
 from metacog.decode.forecast import Forecaster
 from metacog.decode.opening import Opening
 from metacog.decode.terms import NO_LIMIT
+from metacog.errors import InputError
 from metacog.records import Request as EngineRequest
 from metacog.records import Segment
 from metacog.serve.asking import behind, chat_prompts, requests_for, text_prompts
 from metacog.serve.engines import Connection, Order, OtherEngine
-from metacog.serve.errors import LOG, Busy
+from metacog.serve.errors import Busy
 from metacog.serve.guard import Guard
 from metacog.serve.metrics import Metrics
 from metacog.serve.page import add_page
 from metacog.serve.relay import Planned, Relay
-from metacog.serve.replying import add_errors, unless_gone
+from metacog.serve.replying import add_errors, add_models, check_model, log_asked, unless_gone
 from metacog.serve.shapes import ChatShape, Shape, TextShape
 from metacog.serve.wire import Asked, ChatRequest, TextRequest
 
@@ -69,24 +70,63 @@ class Planner:
         self, request: EngineRequest, opening: Opening, asked: Asked, messages: Sequence[Any] | None
     ) -> Order:
         room = max(0, request.max_new_tokens - behind(self.engine))
+        budget = NO_LIMIT if opening.budget == NO_LIMIT else min(opening.budget, room)
+        most = room if budget == NO_LIMIT else budget
         sampler = opening.sampler[_THINK]
         return Order(
             request=request,
             messages=None if messages is None else list(messages),
-            budget=NO_LIMIT if opening.budget == NO_LIMIT else min(opening.budget, room),
+            budget=budget,
+            room=room,
             temperature=sampler.temperature,
             top_p=sampler.top_p,
-            marks=opening.marks,
+            marks=opening.marks if len(opening.marks) <= most else (),
             stops=asked.stops,
         )
 
 
 @dataclass
 class _Occupancy:
-    """Replies that are being written."""
+    """Replies that are planned or being written."""
 
-    running: int = 0
+    most: int
+    running: int = field(default=0, init=False)
     waiting: int = field(default=0, init=False)
+
+    def take(self, count: int) -> ExitStack:
+        """Take places for replies, all or none; closing what is returned gives them back.
+
+        Raises:
+            InputError: If there are not that many places.
+            Busy: If not that many are free.
+        """
+        if count > self.most:
+            raise InputError(
+                f"Wanted at most {self.most} replies to one request on this proxy, got {count}. Ask for "
+                "less."
+            )
+        if self.running + count > self.most:
+            raise Busy(f"{self.running} replies are under way of {self.most} that may. Try later.")
+        self.running += count
+        places = ExitStack()
+        places.callback(self._leave, count)
+        return places
+
+    def _leave(self, count: int) -> None:
+        self.running -= count
+
+
+class _Stream(StreamingResponse):
+    """A stream that gives its places back at its end, also where nobody is there to begin it for."""
+
+    def __init__(self, chunks: AsyncIterator[str], places: ExitStack) -> None:
+        super().__init__(chunks, media_type="text/event-stream")
+        self.places = places
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        with self.places:
+            await super().__call__(scope, receive, send)
 
 
 @dataclass(frozen=True)
@@ -103,7 +143,8 @@ class Proxy:
 
 def build_proxy(proxy: Proxy) -> FastAPI:
     """Return the application."""
-    occupancy = _Occupancy()
+    batch = proxy.config.batch
+    occupancy = _Occupancy(batch.rows + batch.queue)
     metrics = Metrics(occupancy)
 
     @asynccontextmanager
@@ -129,38 +170,30 @@ class _Desk:
     metrics: Metrics
 
     async def answer(
-        self, asked: Asked, http: Request, shape: Shape, plan: Callable[[], list[Planned]]
+        self,
+        asked: Asked,
+        http: Request,
+        shape: Shape,
+        plan: Callable[[], list[Planned]],
+        count: int,
     ) -> Response:
-        if asked.model != self.proxy.name:
-            raise HTTPException(404, f"Wanted the model {self.proxy.name!r}. Name it.")
+        """Return the replies, `count` of them."""
+        check_model(asked.model, self.proxy.name)
         asked.check(self.proxy.config.limits)
         if self.proxy.config.log_prompts:
-            LOG.info("asked: %s", asked.model_dump_json(exclude_unset=True))
-        if self.occupancy.running >= self.proxy.config.batch.rows + self.proxy.config.batch.queue:
-            raise Busy("As many replies are under way as may. Try later.")
-        relay = Relay(
-            self.proxy.engine,
-            asked,
-            await asyncio.to_thread(plan),
-            shape=shape,
-            hidden=self.proxy.config.thinking == "hidden",
-            metrics=self.metrics,
-        )
-        if asked.stream:
-            return StreamingResponse(self._counted(relay), media_type="text/event-stream")
-        self.occupancy.running += 1
-        try:
+            log_asked(asked)
+        with self.occupancy.take(count) as places:
+            relay = Relay(
+                self.proxy.engine,
+                asked,
+                await asyncio.to_thread(plan),
+                shape=shape,
+                hidden=self.proxy.config.thinking == "hidden",
+                metrics=self.metrics,
+            )
+            if asked.stream:
+                return _Stream(relay.chunks(), places.pop_all())
             return JSONResponse(await unless_gone(relay.whole(), http))
-        finally:
-            self.occupancy.running -= 1
-
-    async def _counted(self, relay: Relay) -> AsyncIterator[str]:
-        self.occupancy.running += 1
-        try:
-            async for chunk in relay.chunks():
-                yield chunk
-        finally:
-            self.occupancy.running -= 1
 
 
 def _replies(app: FastAPI, desk: _Desk) -> None:
@@ -172,14 +205,15 @@ def _replies(app: FastAPI, desk: _Desk) -> None:
             messages = [message.model_dump(exclude_none=True) for message in asked.messages]
             return planner.plan(asked, chat_prompts(planner.engine, asked), messages)
 
-        return await desk.answer(asked, http, ChatShape(), plan)
+        return await desk.answer(asked, http, ChatShape(), plan, asked.n)
 
     @app.post("/v1/completions")
     async def text(asked: TextRequest, http: Request) -> Response:
         def plan() -> list[Planned]:
             return planner.plan(asked, text_prompts(planner.engine, asked), None)
 
-        return await desk.answer(asked, http, TextShape(), plan)
+        count = len(asked.prompts) * asked.n
+        return await desk.answer(asked, http, TextShape(), plan, count)
 
 
 def _state(app: FastAPI, proxy: Proxy, occupancy: _Occupancy, metrics: Metrics) -> None:
@@ -197,7 +231,4 @@ def _state(app: FastAPI, proxy: Proxy, occupancy: _Occupancy, metrics: Metrics) 
     async def figures() -> Response:
         return Response(metrics.text(), media_type="text/plain; version=0.0.4")
 
-    @app.get("/v1/models")
-    async def models() -> dict[str, Any]:
-        one = {"id": proxy.name, "object": "model", "created": 0, "owned_by": "metacog"}
-        return {"object": "list", "data": [one]}
+    add_models(app, proxy.name)

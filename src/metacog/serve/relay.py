@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from metacog.decode.opening import Opening
+from metacog.errors import RunError
 from metacog.records import BudgetReport
 from metacog.serve import report
 from metacog.serve.answer import choice_of
 from metacog.serve.engines import Order, OtherEngine, Written
-from metacog.serve.errors import LOG, Refused, Unreachable, error_body
+from metacog.serve.errors import LOG, Busy, Refused, Unreachable, error_body, surviving
 from metacog.serve.metrics import Metrics
 from metacog.serve.shapes import Shape
 from metacog.serve.wire import Asked
@@ -66,7 +67,7 @@ class Relay:
         """Return all replies when the last one has ended.
 
         Raises:
-            Refused, Unreachable: As the engine's `reply` does.
+            Refused, Busy, Unreachable: As the engine's `reply` does.
         """
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._read(at)) for at in range(len(self.planned))]
@@ -89,11 +90,16 @@ class Relay:
             while open_:
                 said = await out.get()
                 if isinstance(said, Exception):
-                    yield f"data: {json.dumps(error_body(502, str(said), 'engine_failed'))}\n\n"
+                    yield _failure(said)
                     return
                 open_ -= said is None
                 if said is not None:
                     yield self._event([said])
+            with surviving("a reply") as outcome:
+                await asyncio.gather(*tasks)
+            if outcome.failed:
+                yield _failure(RunError("The server failed. Ask again; its log says where."))
+                return
             if self.asked.wants_usage:
                 yield self._event([], usage=self._usage())
             yield "data: [DONE]\n\n"
@@ -118,7 +124,7 @@ class Relay:
         try:
             async for piece in self._pieces(at):
                 thinking, answer = thinking + piece[0], answer + piece[1]
-        except (Refused, Unreachable) as error:
+        except (Refused, Busy, Unreachable) as error:
             return error
         return thinking, answer
 
@@ -135,9 +141,10 @@ class Relay:
                     shown = "" if self.hidden else thinking
                     out.put_nowait(choice_of(at, self.shape.delta(shown, answer)))
             out.put_nowait(choice_of(at, self.shape.delta("", ""), **self._last(at)))
-            out.put_nowait(None)
-        except (Refused, Unreachable) as error:
+        except (Refused, Busy, Unreachable) as error:
             out.put_nowait(error)
+        finally:
+            out.put_nowait(None)  # whatever happened, nobody may wait for more
 
     def _last(self, at: int) -> Data:
         written = self.written[at]
@@ -183,3 +190,17 @@ class Relay:
     def _event(self, choices: list[Data], **more: Any) -> str:
         chunk = {**self.head, "object": self.shape.chunk, "choices": choices, **more}
         return f"data: {json.dumps(chunk)}\n\n"
+
+
+def _failure(error: Exception) -> str:
+    """Return the event that ends a stream in place of the rest, named as an answer without one is."""
+    match error:
+        case Refused():
+            found = error_body(400, str(error), "invalid_value")
+        case Busy():
+            found = error_body(429, str(error), "queue_full")
+        case Unreachable():
+            found = error_body(502, str(error), "engine_unreachable")
+        case _:
+            found = error_body(500, str(error), "internal_error")
+    return f"data: {json.dumps(found)}\n\n"

@@ -1,6 +1,7 @@
-"""What every route shares: errors in OpenAI's shape, and clients that hang up."""
+"""What both servers share: the list of models, errors in OpenAI's shape, and clients that hang up."""
 
 import asyncio
+import json
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -10,7 +11,8 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from metacog.errors import InputError
-from metacog.serve.errors import Broken, Busy, Unreachable, error_body
+from metacog.serve.errors import LOG, Broken, Busy, Unreachable, error_body
+from metacog.serve.wire import Asked
 
 Reply = TypeVar("Reply")
 _CODES = {404: "not_found", 405: "method_not_allowed", 499: "client_gone"}
@@ -53,6 +55,36 @@ def add_errors(app: FastAPI) -> None:
     app.add_exception_handler(Broken, broken)
     app.add_exception_handler(Unreachable, unreachable)
     app.add_exception_handler(HTTPException, http)
+
+
+def add_models(app: FastAPI, name: str) -> None:
+    """Say which model is served, in a list and under its name."""
+    one = {"id": name, "object": "model", "created": 0, "owned_by": "metacog"}
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": [one]}
+
+    @app.get("/v1/models/{wanted:path}")
+    async def model(wanted: str) -> dict[str, Any]:
+        check_model(wanted, name)
+        return one
+
+
+def check_model(wanted: str, name: str) -> None:
+    """Refuse a model that is not served.
+
+    Raises:
+        HTTPException: If it is another one.
+    """
+    if wanted != name:
+        raise HTTPException(404, f"Wanted the model {name!r}. Name it.")
+
+
+def log_asked(asked: Asked) -> None:
+    """Write a body into the log; half of a surrogate pair, which no log can hold, as its number."""
+    said = json.dumps(asked.model_dump(exclude_unset=True), ensure_ascii=False)
+    LOG.info("asked: %s", said.encode(errors="backslashreplace").decode())
 
 
 def failure(status: int, message: str, code: str, param: str | None = None) -> JSONResponse:

@@ -2,6 +2,8 @@
 
 import logging
 import signal
+import socket
+from collections.abc import Callable
 from dataclasses import replace
 
 import uvicorn
@@ -54,8 +56,40 @@ def start_log(config: ServingConfig) -> None:
         logger.addHandler(handler)
 
 
-def server_of(app: FastAPI, config: ServingConfig) -> uvicorn.Server:
-    """Return the server of an application, its headers and its end bounded."""
+class Server(uvicorn.Server):
+    """A server that says where it listens once it does.
+
+    Args:
+        config: Of uvicorn.
+        tell: Told the addresses.
+    """
+
+    def __init__(self, config: uvicorn.Config, tell: Callable[[str], None]) -> None:
+        super().__init__(config)
+        self.tell = tell
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen."""
+        await super().startup(sockets)
+        names = [one.getsockname() for server in self.servers for one in server.sockets]
+        if names:
+            self.tell(", ".join(_address(*name[:2]) for name in names))
+
+
+def _address(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def server_of(
+    app: FastAPI, config: ServingConfig, tell: Callable[[str], None] = LOG.debug
+) -> Server:
+    """Return the server of an application, its headers and its end bounded.
+
+    Args:
+        app: What answers.
+        config: Where, and within which bounds.
+        tell: Told the addresses once it listens.
+    """
     settings = uvicorn.Config(
         app,
         host=config.host,
@@ -69,23 +103,23 @@ def server_of(app: FastAPI, config: ServingConfig) -> uvicorn.Server:
         timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=round(config.shutdown_seconds),
     )
-    return uvicorn.Server(settings)
+    return Server(settings, tell)
 
 
-def run(model: MetacogModel, service: Service) -> None:
-    """Answer until a signal stops the server."""
+def run(model: MetacogModel, service: Service, tell: Callable[[str], None]) -> None:
+    """Answer until a signal stops the server; `tell` gets its address once it listens."""
     config = service.config
     engine = engine_for(model, config.batch.rows, config.batch.context)
-    _run(build_app(engine, service), config)
+    _run(build_app(engine, service), config, tell)
 
 
-def run_proxy(proxy: Proxy) -> None:
-    """Plan for another engine until a signal stops the server."""
-    _run(build_proxy(proxy), proxy.config)
+def run_proxy(proxy: Proxy, tell: Callable[[str], None]) -> None:
+    """Plan for another engine until a signal stops the server; `tell` gets its address."""
+    _run(build_proxy(proxy), proxy.config, tell)
 
 
-def _run(app: FastAPI, config: ServingConfig) -> None:
+def _run(app: FastAPI, config: ServingConfig, tell: Callable[[str], None]) -> None:
     start_log(config)
     # uvicorn ends in good order on a signal and then raises it again, which would count as a failure.
     signal.signal(signal.SIGTERM, lambda *_: None)
-    server_of(app, config).run()
+    server_of(app, config, tell).run()

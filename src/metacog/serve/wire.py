@@ -2,7 +2,18 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from metacog.config.serving import LimitsConfig
 from metacog.errors import InputError
@@ -32,12 +43,49 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+def _text_of(content: Any) -> Any:
+    """Return the text of text parts, a line each; what is no list is checked as it stands."""
+    if not isinstance(content, list):
+        return content
+    other = next((at for at, part in enumerate(content) if not _is_text(part)), None)
+    if other is not None:
+        raise PydanticCustomError(
+            "text_parts",
+            "Wanted text, or a list of text parts, got another part at position {at}. Send text.",
+            {"at": other},
+        )
+    return "\n".join(part["text"] for part in content)
+
+
+def _is_text(part: Any) -> bool:
+    if not isinstance(part, dict) or part.keys() != {"type", "text"}:
+        return False
+    return part["type"] == "text" and isinstance(part["text"], str)
+
+
 class ChatMessage(Body):
-    """One turn."""
+    """One turn; a reply of this server may stand here as it came."""
 
     role: StrictStr
-    content: StrictStr
+    content: Annotated[StrictStr, BeforeValidator(_text_of)]
     name: StrictStr | None = None
+    reasoning: StrictStr | None = Field(default=None, exclude=True)
+    """What was thought in an earlier turn: read by nobody, like `reasoning_content`."""
+    reasoning_content: StrictStr | None = Field(default=None, exclude=True)
+    refusal: None = Field(default=None, exclude=True)
+    annotations: None = Field(default=None, exclude=True)
+    audio: None = Field(default=None, exclude=True)
+    function_call: None = Field(default=None, exclude=True)
+    tool_calls: None = Field(default=None, exclude=True)
+
+    @model_validator(mode="after")
+    def _thought_by_the_assistant(self) -> "ChatMessage":
+        thought = self.reasoning is not None or self.reasoning_content is not None
+        if thought and self.role != "assistant":
+            raise PydanticCustomError(
+                "reasoning", "Wanted reasoning in a message of the assistant alone. Leave it out."
+            )
+        return self
 
 
 class StreamOptions(Body):
@@ -85,6 +133,14 @@ class Asked(Body):
     plan: StrictStr | None = None
     metacog: StrictBool = False
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, body: Any) -> Any:
+        """Leave out what a client names without asking for anything, as OpenAI's may."""
+        if not isinstance(body, dict):
+            return body
+        return {key: value for key, value in body.items() if value is not None}
+
     @property
     def stops(self) -> tuple[str, ...]:
         """Return the texts that end an answer."""
@@ -123,7 +179,7 @@ class Asked(Body):
             )
         value = next(iter(said.values()), "auto")
         if value == "auto":
-            return 0 if self.closed and not said else None
+            return 0 if self.closed else None
         return int(value)
 
     def check(self, limits: LimitsConfig) -> None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from metacog.config.serving import BatchConfig
 from metacog.decode.engine import Engine, Event
 from metacog.decode.forecast import Forecaster
+from metacog.errors import InputError
 from metacog.records import Generation, Request
 from metacog.serve.errors import Broken, Busy, survives
 from metacog.serve.ticket import Ticket, hand_over
@@ -98,10 +99,12 @@ class Worker:
         """Queue requests, all or none, under ids of the worker's own.
 
         Raises:
+            InputError: If they would not fit into an idle server.
             Busy: If they fit neither into free slots nor behind those that wait.
             Broken: If nothing is answered any more.
         """
         loop = asyncio.get_running_loop()
+        self._check_count(len(requests))
         with self._changed:
             if not self.alive:
                 raise Broken("Wanted a running engine, found it stopped. Start the server again.")
@@ -140,6 +143,8 @@ class Worker:
     def joining(self, free: int, *, idle: bool) -> Sequence[Request]:
         """Return the requests that are next; wait for one where nothing else is to do."""
         with self._changed:
+            if idle and not len(self._line):
+                self._ends.clear()  # the gap until the next request says nothing of the pace
             while idle and not len(self._line) and not self._ended:
                 self._changed.wait()
         if free and self.batch.overtaking and len(self._line) > free:
@@ -155,6 +160,14 @@ class Worker:
         with self._changed:
             left, self._leaving = self._leaving, set()
             return left
+
+    def _check_count(self, count: int) -> None:
+        most = self.engine.settings.rows + self.batch.queue
+        if count > most:
+            raise InputError(
+                f"Wanted at most {most} replies to one request on this server, got {count}. "
+                "Ask for less."
+            )
 
     @property
     def _free(self) -> int:
@@ -192,22 +205,26 @@ class Worker:
                 self._ends.append(time.monotonic())
             find = self._tickets.pop if ended else self._tickets.get
             ticket = find(event.request_id, None)
-        if ticket is not None:
-            self._posts.append((ticket, event))
-        if len(self._posts) >= self._rows:
+            if ticket is not None:
+                self._posts.append((ticket, event))
+            enough = len(self._posts) >= self._rows
+        if enough:
             self._flush()
 
     def _flush(self) -> None:
         self._heard = time.monotonic()
-        if self._posts:
-            hand_over(self._posts)
-            self._posts = []
+        with self._changed:
+            posts, self._posts = self._posts, []
+        hand_over(posts)
 
     def _dismiss(self) -> None:
-        """Tell everybody who waits that there will be no reply; the lock must be held."""
+        """Tell everybody who waits that there will be no reply; the lock must be held.
+
+        Replies that have ended but were not handed over yet still reach those who asked.
+        """
         left = [(ticket, None) for ticket in self._tickets.values()]
+        posts, self._posts, self._rows = self._posts, [], 0
         self._tickets.clear()
         self._line.clear()
         self._leaving.clear()
-        self._posts, self._rows = [], 0
-        hand_over(left)
+        hand_over([*posts, *left])

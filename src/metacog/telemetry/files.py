@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,15 +40,20 @@ def write_json(path: Path, value: Mapping[str, object]) -> None:
 
 
 @contextmanager
-def new_directory(path: Path) -> Iterator[Path]:
+def new_directory(path: Path, *, make_way: Callable[[], None] | None = None) -> Iterator[Path]:
     """Give a temporary directory to fill, which becomes `path` when the block ends well.
 
     Nothing is left behind when the block raises.
 
+    Args:
+        path: What it becomes.
+        make_way: Moves away what is there; called once all that is new has reached the disk.
+
     Raises:
         RunError: If `path` exists already or nothing can be made there.
     """
-    _refuse_existing(path)
+    if make_way is None:
+        _refuse_existing(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -60,6 +65,8 @@ def new_directory(path: Path) -> Iterator[Path]:
         yield temporary
         _sync_tree(temporary)
         temporary.chmod(0o755)
+        if make_way is not None:
+            make_way()
         _refuse_existing(path)
         temporary.rename(path)
     finally:

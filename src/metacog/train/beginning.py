@@ -21,8 +21,11 @@ from metacog.train.resume import (
     AUTO,
     Resumption,
     choose,
+    is_told_done,
     make_way,
+    names_checkpoint,
     note_origin,
+    put_back_stop,
     require_processes,
     require_same,
     require_world,
@@ -40,7 +43,9 @@ class Beginning:
     said: tuple[str, ...] = ()
     """What was noticed before it goes on."""
     is_done: bool = False
-    """Whether it has come to its end already."""
+    """Whether it has taken its last step already."""
+    is_told_done: bool = False
+    """Whether nothing that follows the last step is missing either."""
 
 
 def begin(
@@ -93,13 +98,15 @@ def _begin(
     held.enter_context(locked(run.lock))
     if resume is None or is_new:  # nothing was done before
         return Beginning(run)
+    put_back = put_back_stop(run)
     found = choose(run, resume)
     changed = require_same(run, config, found)
     require_processes(found, processes)
     require_world(found, world)
-    if run.final.is_dir() and "run.steps" not in changed:
-        return Beginning(run, is_done=True)
-    said = [*found.notices, *(f"changed: {key} {how}" for key, how in changed.items())]
+    is_asked_again = "run.steps" in changed or names_checkpoint(run, resume)
+    if run.final.is_dir() and not is_asked_again:
+        return Beginning(run, is_done=True, is_told_done=is_told_done(run))
+    said = [*put_back, *found.notices, *(f"changed: {key} {how}" for key, how in changed.items())]
     said += make_way(run, found, config)
     said += note_origin(run, origin, found.step)
     return Beginning(run, found, tuple(said))
@@ -113,6 +120,7 @@ def _told(found: Beginning) -> dict[str, Any]:
         "goes_on": resumption is not None,
         "directory": None if directory is None else str(directory),
         "is_done": found.is_done,
+        "is_told_done": found.is_told_done,
     }
 
 
@@ -123,4 +131,5 @@ def _read(told: Mapping[str, Any]) -> Beginning:
         resumption = Resumption(Path(directory), verified(Path(directory)))
     elif told["goes_on"]:
         resumption = Resumption(None, None)
-    return Beginning(run, resumption, is_done=told["is_done"])
+    is_done, is_told = told["is_done"], told["is_told_done"]
+    return Beginning(run, resumption, is_done=is_done, is_told_done=is_told)

@@ -21,10 +21,10 @@ from metacog.telemetry.reader import read_events
 from metacog.telemetry.rundir import RunDir
 from metacog.telemetry.sinks import require_sinks
 from metacog.text.resolve import tag_ids
-from metacog.train.checks import families_of, reads_rows
+from metacog.train.checks import families_of, reads_rows, refuse_unread
 from metacog.train.memory import size
 from metacog.train.preflight import QUICK_CHUNK, Preflight, begins_with
-from metacog.train.run import checked_model, train
+from metacog.train.run import checked_model, train_stage
 from metacog.train.schedule import stages_of
 from metacog.train.text import TextSources, open_sources
 
@@ -80,6 +80,7 @@ class _Boot:
     def configuration(self) -> str:
         """Look at what needs no model."""
         require_sinks(self.config.logging.sinks)
+        refuse_unread(self.config)
         said = [f"{self.config.run.objective.kind}, digest {digest(self.config)[:12]}"]
         said += [f"caution: {caution}" for caution in cautions(self.config)]
         if isinstance(self.config.run.objective, ScheduleObjective):
@@ -198,7 +199,7 @@ class _Boot:
         begun = time.monotonic()
         try:
             with tempfile.TemporaryDirectory(prefix="metacog-") as directory:
-                run = train(_one_step(self.config), run_dir=Path(directory) / "run")
+                run = train_stage(_one_step(self.config), run_dir=Path(directory) / "run")
                 loss, norm = _figures(run)
         except OSError as error:
             raise RunError(

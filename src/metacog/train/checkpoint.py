@@ -123,8 +123,7 @@ class Keeper:
         self._processes.first(lambda: forget_old(self.run, self._config.keep_last))
 
     def stopped(self, step: int) -> None:
-        """Save because the run was asked to stop."""
-        self._processes.first(self._set_aside_stopped)
+        """Save because the run was asked to stop; an earlier stop moves away once this is whole."""
         self._commit(self.run.stopped, step, resumable=True)
 
     def _set_aside_stopped(self) -> None:
@@ -194,7 +193,8 @@ class Keeper:
     def _write(self, path: Path, step: int, state: State | None) -> None:
         resumable = state is not None
         try:
-            with new_directory(path) as filling:
+            make_way = self._set_aside_stopped if path == self.run.stopped else None
+            with new_directory(path, make_way=make_way) as filling:
                 self._objective.save(filling, whole=not resumable)
                 if state is not None:
                     _write_state(filling, state)

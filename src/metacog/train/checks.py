@@ -1,11 +1,13 @@
 """Refuses settings that a run would not act on, before anything is written."""
 
 from metacog.config.base import Config
+from metacog.config.compare import differences
 from metacog.config.data import DataConfig
 from metacog.config.model import FeedbackConfig, MetacogConfig
 from metacog.config.objective import (
     ImitateObjective,
     LayerObjective,
+    Objective,
     PretrainObjective,
     ScheduleObjective,
 )
@@ -14,13 +16,43 @@ from metacog.data.tasks.families import FAMILIES
 from metacog.errors import ConfigError
 from metacog.model.bundle import MetacogModel
 from metacog.model.places import is_adapter, resolve_model
-from metacog.train.processes import Processes
+from metacog.train.processes import Processes, launched
 
 _USUAL: dict[str, Config] = {"metacog": MetacogConfig(), "feedback": FeedbackConfig()}
 _LAYER_KEYS = ("proj_dim", "agg", "linked_all_layers", "budget_scale", "plans")
 _GATE_KEYS = ("layer", "site", "switch", "strength")
 _THROUGH_THE_BASE = frozenset({"gate", "imitate", "practice"})
 """Objectives whose gradients pass through the base that is named."""
+_OF_ROWS = (
+    "data.streaming",
+    "data.split",
+    "data.shuffle_buffer",
+    "data.prefetch",
+    "data.max_malformed",
+    "data.validation_rows",
+    "length.",
+)
+_NEVER_READ: dict[str, tuple[str, ...]] = {
+    "pretrain": (
+        *("model.path", "data.num_prompts", "run.batch", "metacog.", "feedback.", "budget."),
+        *("plan.", "sampling.", "adaptation.", "losses."),
+    ),
+    "layer": (
+        "feedback.",
+        "adaptation.",
+        "losses.answer",
+        "losses.closing",
+        "losses.hopeless_after",
+    ),
+    "gate": ("adaptation.", "losses.", "metacog.var_reg", "metacog.per_layer_weight"),
+    "reread": ("adaptation.", "losses.answer", "losses.closing", "losses.hopeless_after"),
+    "imitate": ("losses.closing", "losses.hopeless_after"),
+    "practice": (),
+}
+"""Settings that an objective never looks at: a key, or how keys begin."""
+_OF_OWN_TRACES = ("rollouts", "sure", "own_budget")
+_OFF = ("adaptation.enabled", "feedback.enabled", "losses.answer")
+"""Switches and weights that may be off where what they are about is never looked at."""
 
 
 def reads_rows(config: RunConfig) -> bool:
@@ -39,7 +71,8 @@ def refuse_unused(config: RunConfig) -> None:
     """Refuse what the run's objective has no use for: no setting is accepted and then ignored.
 
     Raises:
-        ConfigError: Naming the key, what it may be here, and what to do.
+        ConfigError: Naming the key, what it may be here, and what to do; or saying that there are fewer
+            questions than a step asks.
         ModelError: If there is `model.base_path` and `model.path` names no model.
     """
     kind = config.run.objective.kind
@@ -53,9 +86,55 @@ def refuse_unused(config: RunConfig) -> None:
         raise ConfigError(
             f"Wanted data.tasks among {', '.join(FAMILIES)}, got {', '.join(unknown)}."
         )
-    for is_set, key, remedy in _unused(config):
+    for is_set, key, remedy in (*_unused(config), *_unused_with_given(config)):
         if is_set:
             raise ConfigError(f"The objective {kind} has no use for {key}. {remedy}")
+    refuse_few_questions(config, questions=config.data.num_prompts, processes=launched())
+
+
+def refuse_unread(config: RunConfig) -> None:
+    """Refuse settings that are none of the defaults and that nothing in the run ever reads.
+
+    In a schedule all stages share what is no stage's own: one that reads a setting is enough.
+
+    Raises:
+        ConfigError: Naming each key, what it may be here, and what to do.
+    """
+    objective = config.run.objective
+    parts: list[Objective] = [objective]
+    if isinstance(objective, ScheduleObjective):
+        parts = [stage.objective for stage in objective.stages]
+    runs = [config.run.model_copy(update={"objective": part}) for part in parts]
+    unread = [_never_read(config.model_copy(update={"run": run})) for run in runs]
+    found = {
+        key: usual
+        for key, (usual, value) in differences(RunConfig(), config).items()
+        if all(key.startswith(prefixes) for prefixes in unread) and not (key in _OFF and not value)
+    }
+    if found:
+        told = ", ".join(f"{key} ({usual!r})" for key, usual in found.items())
+        raise ConfigError(
+            f"The objective {objective.kind} has no use for what is set here other than by default: "
+            f"{told}. It would be ignored: leave it out."
+        )
+
+
+def _never_read(config: RunConfig) -> tuple[str, ...]:
+    return (*_NEVER_READ[config.run.objective.kind], *(() if reads_rows(config) else _OF_ROWS))
+
+
+def refuse_few_questions(config: RunConfig, *, questions: int, processes: int) -> None:
+    """Refuse a step of practice that asks more questions than there are.
+
+    Raises:
+        ConfigError: Saying how many a step asks, and what to do.
+    """
+    wanted = config.run.batch * config.run.grad_accum * processes
+    if config.run.objective.kind == "practice" and questions < wanted:
+        raise ConfigError(
+            f"Wanted questions for the {wanted} groups of a step (run.batch times run.grad_accum on "
+            f"each process), got {questions}. Raise data.num_prompts."
+        )
 
 
 def refuse_other_shapes(config: RunConfig, model: MetacogModel) -> None:
@@ -94,6 +173,19 @@ def require_trainable(config: RunConfig, processes: Processes) -> None:
             f"The objective pretrain wanted one process, got {processes.told}: Muon needs whole "
             "matrices, and its batches are counted in tokens. Start it without accelerate launch."
         )
+
+
+def _unused_with_given(config: RunConfig) -> list[tuple[bool, str, str]]:
+    """Return what a run on given traces may not say: how own ones are made."""
+    objective = config.run.objective
+    if not isinstance(objective, ImitateObjective) or objective.traces == "own":
+        return []
+    usual, said = vars(ImitateObjective()), vars(objective)
+    remedy = "Own traces are made so: set run.objective.traces to own, or leave it out."
+    return [
+        (said[key] != usual[key], f"run.objective.{key} with given traces", remedy)
+        for key in _OF_OWN_TRACES
+    ]
 
 
 def _unused(config: RunConfig) -> tuple[tuple[bool, str, str], ...]:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from safetensors.torch import save as serialise_tensors
 from torch import Tensor
 
+from metacog.config.decoding import BudgetConfig
 from metacog.data.tasks.families import FAMILIES
 from metacog.data.tasks.questions import Question
 from metacog.decode.collect import Rollout, line_cuts, trace_of
@@ -125,7 +126,8 @@ def extract(
         model: The base that made them, with its gate where it has one.
         rollouts: Uncapped rollouts.
         temperature: At which answers are sampled, for `ready` and `hope`.
-        extra_cuts: Points at random tokens beside the line ends of each trace.
+        extra_cuts: Points at random tokens beside the line ends of each trace, and where the model's
+            decoding reads again.
         every_token: Value every token as well, into `right`; points stay where they are.
         batch: Traces whose rows are taken together.
         seed: Of the random points.
@@ -133,7 +135,8 @@ def extract(
     rng = Random(seed)
     waiting: list[tuple[Rollout, Trace]] = []
     for rollout in rollouts:
-        waiting.append((rollout, _with_extra_cuts(trace_of(rollout, model.base), extra_cuts, rng)))
+        trace = _with_schedule(trace_of(rollout, model.base), model.decoding.budget)
+        waiting.append((rollout, _with_extra_cuts(trace, extra_cuts, rng)))
         if len(waiting) == batch:
             yield from _rows_of(model, waiting, temperature, every_token=every_token)
             waiting = []
@@ -160,6 +163,14 @@ def _every_right(
     every = [replace(trace, cuts=tuple(range(len(trace.think) + 1))) for trace in traces]
     values = prefix_values(model, every, temperature=temperature)
     return torch.cat([value.logprob for value in values]).exp().clamp(0, 1)
+
+
+def _with_schedule(trace: Trace, budget: BudgetConfig) -> Trace:
+    """Return a trace that is cut at each token where it would be read again every so many, too."""
+    if budget.reread != "every":
+        return trace
+    due = range(budget.reread_every, len(trace.think) + 1, budget.reread_every)
+    return replace(trace, cuts=tuple(sorted({*trace.cuts, *due})))
 
 
 def _with_extra_cuts(trace: Trace, extra: int, rng: Random) -> Trace:

@@ -160,7 +160,7 @@ class _Loop(Generic[Batch, Part]):
             else:
                 told = processes.gather(list(examples_of(objective, batch)))
                 self.watch.struck(step, done.strike, [name for names in told for name in names])
-            if step % config.eval_interval == 0:
+            if self._is_judged(step):
                 with self.keeper.averaged():
                     self.watch.evaluate(step, objective)
             is_stopped, is_finished = self._agreed(stop)
@@ -178,6 +178,11 @@ class _Loop(Generic[Batch, Part]):
                 raise _stopped(self.keeper, step, stop)
         self.keeper.final(step)
         return step
+
+    def _is_judged(self, step: int) -> bool:
+        """Say whether a step is evaluated: at the interval, and the last, which may be the best yet."""
+        steps, interval = self.config.steps, self.config.eval_interval
+        return step % interval == 0 or (step == steps and interval <= steps)
 
     def _agreed(self, stop: Stop) -> tuple[bool, bool]:
         """Return whether any process was asked to stop, and whether the first one has finished."""

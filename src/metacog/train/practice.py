@@ -25,7 +25,6 @@ from metacog.config.objective import PracticeObjective
 from metacog.config.run import RunConfig
 from metacog.data.tasks.questions import Question
 from metacog.decode.collect import Rollout
-from metacog.errors import ConfigError
 from metacog.losses.closing import closing_loss
 from metacog.losses.combine import LossName, combine
 from metacog.losses.policy import policy_loss
@@ -37,6 +36,7 @@ from metacog.model.learner import Learner
 from metacog.model.metacog import MetacogLayer
 from metacog.model.outputs import LayerOutput
 from metacog.records import Generation
+from metacog.train.checks import refuse_few_questions
 from metacog.train.features import Features, extract, joined
 from metacog.train.gated import (
     gate_tallies,
@@ -148,11 +148,7 @@ class Practice:
         self._config, self._objective = config, objective
         self._processes = processes
         self._size = config.run.batch * config.run.grad_accum * processes.size
-        if len(train) < self._size:
-            raise ConfigError(
-                f"Wanted questions for the {self._size} groups of a step (run.batch times "
-                f"run.grad_accum on each process), got {len(train)}. Raise data.num_prompts."
-            )
+        refuse_few_questions(config, questions=len(train), processes=processes.size)
         self._train, self._validation = train, validation[:_VALIDATED]
         self._weights = {
             **loss_weights(config),

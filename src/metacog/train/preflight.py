@@ -33,6 +33,7 @@ from metacog.records import Segment
 from metacog.text.render import render, template_opens_think
 from metacog.text.resolve import Tokenizer, tag_ids
 from metacog.train import imitate, practice
+from metacog.train.checks import refuse_unread
 from metacog.train.gate import gate_shape
 from metacog.train.gated import segment_batch
 from metacog.train.layer import layer_shape, taught_by, taught_modules
@@ -125,6 +126,7 @@ def preflight(config: RunConfig) -> Preflight:
         DataError: If a data set cannot be read.
     """
     config = config.model_copy(deep=True)
+    refuse_unread(config)
     if isinstance(config.run.objective, ScheduleObjective):
         config = stages_of(config, Path())[0].config
     model, sources = checked(config)

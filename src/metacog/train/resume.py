@@ -9,9 +9,11 @@ from pathlib import Path
 from metacog.config import RunConfig, dump
 from metacog.config.compare import changes_result, differences, essence
 from metacog.errors import CheckpointError, ConfigError
+from metacog.telemetry.events import EventKind
 from metacog.telemetry.files import write_json, write_text
 from metacog.telemetry.manifest import MANIFEST_NAME, Manifest, verified
 from metacog.telemetry.provenance import Provenance
+from metacog.telemetry.reader import read_events
 from metacog.telemetry.rewind import rewind
 from metacog.telemetry.rundir import RunDir
 from metacog.train.processes import Processes
@@ -38,11 +40,17 @@ def run_of(resume: str, run_dir: Path | None, name: str | None) -> Path:
     """Return the directory of the run that is to go on.
 
     Raises:
-        ConfigError: If nothing says which run is meant.
+        ConfigError: If nothing says which run is meant, or two things say another.
     """
     if resume != AUTO:
         path = Path(resume).absolute()
-        return path if (path / "config.yaml").is_file() else path.parent
+        path = path if (path / "config.yaml").is_file() else path.parent
+        if run_dir is not None and run_dir.resolve() != path.resolve():
+            raise ConfigError(
+                f"--resume {resume} wanted the run in {path}, but --run-dir names {run_dir}. A run goes "
+                "on where it is: leave out --run-dir."
+            )
+        return path
     if run_dir is None and name is None:
         raise ConfigError(
             "--resume auto wanted to know which run, but the recipe gives it no name (run.name). "
@@ -51,14 +59,28 @@ def run_of(resume: str, run_dir: Path | None, name: str | None) -> Path:
     return run_dir or Path("runs") / str(name)
 
 
+def has_begun(resume: str | None, run_dir: Path | None, name: str | None) -> bool:
+    """Say whether a run goes on that has been under way before.
+
+    Raises:
+        ConfigError: If nothing says which run is meant, or two things say another.
+    """
+    return resume is not None and RunDir(run_of(resume, run_dir, name)).events.is_file()
+
+
+def names_checkpoint(run: RunDir, resume: str) -> bool:
+    """Say whether one checkpoint is meant, not the newest of the run."""
+    return resume != AUTO and Path(resume).absolute() != run.path
+
+
 def choose(run: RunDir, resume: str) -> Resumption:
     """Return the checkpoint to go on from: the one that is named, or the newest that is whole.
 
     Raises:
         CheckpointError: If the named one is damaged, or there are some and none is whole.
     """
-    named = Path(resume).absolute()
-    if resume != AUTO and named != run.path:
+    if names_checkpoint(run, resume):
+        named = Path(resume).absolute()
         return Resumption(named, _named(run, named))
     faults: list[str] = []
     for directory in _newest_first(run):
@@ -145,6 +167,30 @@ def require_world(resumption: Resumption, world: Mapping[str, str]) -> None:
             f"{resumption.directory} cannot go on with what is there now: {'; '.join(changed)} "
             "(sha256). Put back what the run started from, or start another run."
         )
+
+
+def is_told_done(run: RunDir) -> bool:
+    """Say whether a run has told that it is done, and has not gone on since.
+
+    `final/` comes before that: what follows the last step may still be missing where it is there.
+    """
+    if not run.events.is_file():
+        return False
+    told = [event for event in read_events(run.events) if event.kind is EventKind.STATUS]
+    return bool(told) and told[-1].data.get("message") == "done"
+
+
+def put_back_stop(run: RunDir) -> list[str]:
+    """Put back the last stop where a kill came between moving it away and the next one; say so."""
+    is_lost = run.latest.is_file() and not run.stopped.exists()
+    if not is_lost or run.latest.read_text(encoding="utf-8").strip() != run.stopped.name:
+        return []
+    moved = (run.path / "superseded").glob(f"{run.stopped.name}-*")
+    last = max(moved, key=lambda path: _step_of(path) or 0, default=None)
+    if last is None:
+        return []
+    last.rename(run.stopped)
+    return [f"put back {_below(run, last)}: the stop after it was never finished"]
 
 
 def make_way(run: RunDir, resumption: Resumption, config: RunConfig) -> list[str]:

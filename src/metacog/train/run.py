@@ -1,7 +1,7 @@
 """One run from its configuration: checks, directory, events, objective, loop; or its second half."""
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from metacog.errors import ConfigError, MetacogError, RunStopped
 from metacog.model.base import for_training
 from metacog.model.bundle import MetacogModel, load_model
 from metacog.telemetry.events import EventKind
+from metacog.telemetry.reader import read_events
 from metacog.telemetry.recorder import Recorder
 from metacog.telemetry.rundir import RunDir
 from metacog.telemetry.sinks import MultiSink, open_sinks, require_sinks
@@ -25,6 +26,7 @@ from metacog.train.checkpoint import Keeper, Origin
 from metacog.train.checks import (
     reads_rows,
     refuse_other_shapes,
+    refuse_unread,
     refuse_unused,
     require_trainable,
 )
@@ -41,9 +43,9 @@ from metacog.train.prepare import (
     prepare_practice,
     prepare_rereading,
 )
-from metacog.train.pretrain import Pretraining
+from metacog.train.pretrain import Pretraining, check_mix
 from metacog.train.processes import Processes, joined
-from metacog.train.resume import Resumption, require_world
+from metacog.train.resume import Resumption, has_begun, require_world
 from metacog.train.stopping import interruptible, stoppable
 from metacog.train.text import TextSources, open_sources
 from metacog.train.watch import Answering
@@ -51,6 +53,8 @@ from metacog.train.world import digest_of_world, world_of
 
 Narrate = Callable[[str], None]
 """Told what happens, in lines for people."""
+Finish = Callable[[RunDir], None]
+"""Does what follows the last step, once `final/` is there."""
 
 _SEED_STRIDE = 1_000_003
 
@@ -66,6 +70,7 @@ class _Job:
     narrate: Narrate
     world: dict[str, str]
     processes: Processes
+    finish: Finish | None
 
 
 def train(
@@ -74,6 +79,7 @@ def train(
     run_dir: Path | None = None,
     resume: str | None = None,
     narrate: Narrate = lambda _: None,
+    finish: Finish | None = None,
 ) -> RunDir:
     """Train what the configuration says and return the run's directory.
 
@@ -83,6 +89,7 @@ def train(
         resume: A checkpoint to go on from in the directory of its run; `auto` for the newest whole
             one, or the beginning where there is no run yet; None for a new run.
         narrate: Told what was restored.
+        finish: Does what follows the last step; a run is done once it has, and does it once.
 
     Raises:
         ConfigError: If the objective cannot be run from this configuration, or a run would go on
@@ -93,6 +100,20 @@ def train(
         RunError: If the directory exists or is in use, a loss is not finite, or nothing can be saved.
         RunStopped: If the run was asked to stop.
     """
+    if not has_begun(resume, run_dir, config.run.name):  # what goes on may not change its settings
+        refuse_unread(config)
+    return train_stage(config, run_dir=run_dir, resume=resume, narrate=narrate, finish=finish)
+
+
+def train_stage(
+    config: RunConfig,
+    *,
+    run_dir: Path | None = None,
+    resume: str | None = None,
+    narrate: Narrate = lambda _: None,
+    finish: Finish | None = None,
+) -> RunDir:
+    """Train as `train` does, where other stages may read what this one does not."""
     config = config.model_copy(deep=True)
     require_sinks(config.logging.sinks)
     parts_differ = config.run.objective.kind == "practice"
@@ -103,10 +124,13 @@ def train(
         held.enter_context(interruptible())
         found = begin(config, world, processes, held, run_dir=run_dir, resume=resume)
         tell = narrate if processes.is_first else _silent
-        if found.is_done:
+        job = _Job(config, model, sources, found, tell, world, processes, finish)
+        if not found.is_done:
+            _trained(job)
+        elif finish is None or found.is_told_done:
             tell(f"{found.run.path} has come to its end; there is nothing left to do.")
-            return found.run
-        _recorded(_Job(config, model, sources, found, tell, world, processes))
+        else:
+            _ended(job)
         return found.run
 
 
@@ -114,19 +138,43 @@ def _silent(_message: str) -> None:
     """Say nothing: the first process narrates."""
 
 
-def _recorded(job: _Job) -> None:
+def _trained(job: _Job) -> None:
     """Train with everything recorded, whatever the end is."""
+    config = job.config
+    start = 0 if job.begun.resumption is None else job.begun.resumption.step
+    with _recording(job) as recorder:
+        recorder.record(EventKind.CONFIG, start, config.model_dump(mode="json"))
+        for caution in cautions(config):
+            recorder.alert(start, caution)
+        _end(job, recorder, _run(job, recorder))
+
+
+def _ended(job: _Job) -> None:
+    """Do for a run that has taken its last step what follows it."""
+    run = job.begun.run
+    job.narrate(f"{run.path} has taken its last step; what follows it is still to be done.")
+    step = max((event.step for event in read_events(run.events)), default=0)
+    with _recording(job) as recorder:
+        _end(job, recorder, step)
+
+
+def _end(job: _Job, recorder: Recorder, step: int) -> None:
+    run, finish = job.begun.run, job.finish
+    if finish is not None:
+        with interruptible("after the last step"):
+            job.processes.first(lambda: finish(run))
+    recorder.record(EventKind.STATUS, step, {"message": "done", "path": str(run.path)})
+
+
+@contextmanager
+def _recording(job: _Job) -> Iterator[Recorder]:
+    """Give what a run tells of itself to, and tell it of a stop or an error."""
     config, run, first = job.config, job.begun.run, job.processes.is_first
     steps = config.run.steps
     sink = open_sinks(config.logging.sinks, run, num_steps=steps) if first else MultiSink({})
     recorder = Recorder(run.name, sink)
-    start = 0 if job.begun.resumption is None else job.begun.resumption.step
     try:
-        recorder.record(EventKind.CONFIG, start, config.model_dump(mode="json"))
-        for caution in cautions(config):
-            recorder.alert(start, caution)
-        done = _run(job, recorder)
-        recorder.record(EventKind.STATUS, done, {"message": "done", "path": str(run.path)})
+        yield recorder
     except RunStopped:
         kept = run.stopped if run.stopped.is_dir() else run.path
         status = {"message": "stopped", "path": str(kept)}
@@ -212,6 +260,7 @@ def checked_model(config: RunConfig) -> MetacogModel | None:
     objective = config.run.objective
     refuse_unused(config)
     if isinstance(objective, PretrainObjective):
+        check_mix(objective)
         return None
     needs_layer, layer = _layer_wanted(objective)
     found = load_model(

@@ -22,10 +22,11 @@ from metacog.telemetry.lock import locked
 from metacog.telemetry.recorder import Recorder
 from metacog.telemetry.rundir import RunDir, default_name
 from metacog.telemetry.sinks import open_sinks
-from metacog.train.checks import refuse_unused
+from metacog.train.checks import refuse_unread, refuse_unused
 from metacog.train.processes import launched
-from metacog.train.resume import AUTO, Resumption, require_same, run_of
-from metacog.train.run import checked, train
+from metacog.train.resume import AUTO, Resumption, has_begun, is_told_done, require_same, run_of
+from metacog.train.run import Finish, checked, train_stage
+from metacog.train.stopping import interruptible
 
 _SINKS = ("jsonl", "console")
 """Of the whole run; trackers follow each stage."""
@@ -94,6 +95,7 @@ def train_schedule(
     run_dir: Path | None = None,
     resume: str | None = None,
     narrate: Narrate = lambda _: None,
+    finish: Finish | None = None,
 ) -> RunDir:
     """Train all stages of a schedule and return the directory of the whole run.
 
@@ -102,6 +104,7 @@ def train_schedule(
         run_dir: Where it goes; by default `runs/` and its name.
         resume: `auto` to go on in the stage that was left; None for a new run.
         narrate: Told what was restored.
+        finish: Does what follows the last stage; the run is done once it has, and does it once.
 
     Raises:
         ConfigError: If a stage cannot be run, or a run would go on under another configuration.
@@ -122,6 +125,8 @@ def train_schedule(
     name = config.run.name or default_name("schedule", datetime.now().astimezone())
     path = run_dir or Path("runs") / name
     path = path if resume is None else run_of(AUTO, run_dir, config.run.name)
+    if not has_begun(resume, run_dir, config.run.name):
+        refuse_unread(config)
     stages = stages_of(config, path.absolute())
     checked(stages[0].config)
     origin = provenance.collect(seed=config.run.seed, config_digest=digest(config))
@@ -129,15 +134,33 @@ def train_schedule(
     run = RunDir.create(path, config=config, provenance=origin) if is_new else RunDir.open(path)
     if not is_new:
         require_same(run, config, Resumption(None, None))
+        if run.final.is_dir() and is_told_done(run):
+            narrate(f"{run.path} has come to its end; there is nothing left to do.")
+            return run
+    _recorded(config, stages, run, narrate, finish)
+    return run
+
+
+def _recorded(
+    config: RunConfig,
+    stages: list[StageRun],
+    run: RunDir,
+    narrate: Narrate,
+    finish: Finish | None,
+) -> None:
+    """Train all stages and do what follows them, with the course of the whole recorded."""
     shown = [name for name in config.logging.sinks if name in _SINKS]
-    sinks = open_sinks(shown, run, num_steps=len(stages))
-    recorder = Recorder(run.name, sinks)
+    recorder = Recorder(run.name, open_sinks(shown, run, num_steps=len(stages)))
     with locked(run.lock):
         try:
             _train_all(stages, run, recorder, narrate)
+            if finish is not None:
+                with interruptible("after the last step"):
+                    finish(run)
+            told = {"message": "done", "path": str(run.path)}
+            recorder.record(EventKind.STATUS, len(stages), told)
         finally:
             recorder.close()
-    return run
 
 
 def _train_all(stages: list[StageRun], run: RunDir, recorder: Recorder, narrate: Narrate) -> None:
@@ -149,7 +172,7 @@ def _train_all(stages: list[StageRun], run: RunDir, recorder: Recorder, narrate:
         recorder.record(EventKind.STATUS, stage.number - 1, told)
         resume = AUTO if where.path.exists() else None
         try:
-            train(stage.config, run_dir=stage.path, resume=resume, narrate=narrate)
+            train_stage(stage.config, run_dir=stage.path, resume=resume, narrate=narrate)
         except RunStopped:
             told = {"message": "stopped", "path": str(where.stopped)}
             recorder.record(EventKind.STATUS, stage.number - 1, told)
@@ -159,4 +182,3 @@ def _train_all(stages: list[StageRun], run: RunDir, recorder: Recorder, narrate:
             raise
     if not run.final.exists():
         load_model(str(RunDir(stages[-1].path).final)).save(run.final)
-    recorder.record(EventKind.STATUS, len(stages), {"message": "done", "path": str(run.path)})

@@ -36,12 +36,16 @@ class Stop:
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Let SIGTERM and SIGUSR1 end the block with `RunStopped`; SIGINT interrupts it anyway."""
+def interruptible(when: str = "before the first step") -> Iterator[None]:
+    """Let SIGTERM and SIGUSR1 end the block with `RunStopped`; SIGINT interrupts it anyway.
+
+    Args:
+        when: Where in a run the block stands, as its message says.
+    """
 
     def end(number: int, _frame: FrameType | None) -> None:
         raise RunStopped(
-            f"Stopped by {signal.Signals(number).name} before the first step. What was collected "
+            f"Stopped by {signal.Signals(number).name} {when}. What was collected "
             "is kept: go on with --resume auto.",
             signal=number,
         )

@@ -7,7 +7,7 @@ from enum import StrEnum
 from metacog.errors import InputError
 from metacog.telemetry.attempt import Attempt
 from metacog.telemetry.lock import holder
-from metacog.telemetry.reader import EventTail
+from metacog.telemetry.reader import EventTail, LogReplaced
 from metacog.telemetry.rundir import RunDir
 from metacog.tui.marks import Marks
 from metacog.tui.state import RunState
@@ -60,9 +60,8 @@ class Follower:
         attempt = Attempt.newest(self.run)
         self.pid = holder(self.run.lock) or (None if attempt is None else attempt.pid())
         try:
-            while events := self._tail.read(most_bytes=_CHUNK):
-                self.state.take(events)
-                self.marks.note(self._tail.place, self.state)
+            self._take()
+            self.trouble = None
         except (InputError, OSError) as error:
             self.trouble = str(error)
         is_gone = attempt is not None and self.pid is None and self.state.end is None
@@ -71,6 +70,20 @@ class Follower:
         if attempt is not None and is_gone:
             last = self.state.last_time
             self.last_words = attempt.last_words(after=None if last is None else last - _SLACK)
+
+    def _take(self) -> None:
+        """Read on; from the start where a run that went on has cut its log and tells later steps anew."""
+        try:
+            self._read()
+        except LogReplaced:
+            self.state, self.marks = RunState(), Marks()
+            self._tail = EventTail(self.run.events)
+            self._read()
+
+    def _read(self) -> None:
+        while events := self._tail.read(most_bytes=_CHUNK):
+            self.state.take(events)
+            self.marks.note(self._tail.place, self.state)
 
     def age(self) -> float | None:
         """Return the seconds since the last event, or None before the first."""
@@ -108,7 +121,7 @@ class Whole:
         stages = self.outer.state.stages
         if not stages:
             return self.outer
-        name = stages[-1 if self.chosen is None else self.chosen]
+        name = stages[-1 if self.chosen is None else min(self.chosen, len(stages) - 1)]
         if name not in self._stages:
             self._stages[name] = Follower(RunDir(self.outer.run.path / name))
         return self._stages[name]

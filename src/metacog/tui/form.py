@@ -73,8 +73,12 @@ class Form:
         self._check()
 
     def reset(self, prefix: str = "") -> None:
-        """Return a key, all keys of a section, or by default all keys to their defaults."""
-        self._forget(prefix)
+        """Return a key, all keys of a section, or by default all keys to their defaults.
+
+        Args:
+            prefix: A key, the beginning of keys up to a dot, or nothing for all.
+        """
+        self._forget(_OBJECTIVE if prefix == KIND else prefix)
         if not prefix:
             self._recipe, self._filled = None, {}
         self._check()
@@ -117,7 +121,12 @@ class Form:
         return next(self.value(field) for field in self.fields if field.key == key)
 
     def _forget(self, prefix: str) -> None:
-        self.edits = {k: text for k, text in self.edits.items() if not k.startswith(prefix)}
+        reaches_further = not prefix or prefix.endswith(".")
+        self.edits = {
+            key: text
+            for key, text in self.edits.items()
+            if not (key.startswith(prefix) if reaches_further else key == prefix)
+        }
 
     def _check(self) -> None:
         kind = self.edits.get(KIND, _KIND)

@@ -13,6 +13,7 @@ from metacog.telemetry import provenance
 from metacog.telemetry.attempt import Attempt, trainer_of
 from metacog.telemetry.lock import holder
 from metacog.telemetry.rundir import RunDir, default_name
+from metacog.tui.runs import end_of
 
 
 def new_run(config: RunConfig, runs: Path) -> RunDir:
@@ -46,7 +47,7 @@ def resume(run: RunDir) -> int:
         raise RunError(
             f"Wanted to go on with {run.name}, but process {pid} trains it. Open it, or stop it first."
         )
-    if run.final.is_dir():
+    if end_of(run) == "done":
         raise RunError(
             f"Wanted to go on with {run.name}, but it has come to its end. Fork it to train anew."
         )

@@ -6,8 +6,13 @@ from pathlib import Path
 
 from metacog.errors import InputError
 from metacog.telemetry.attempt import trainer_of
+from metacog.telemetry.events import EventKind
 from metacog.telemetry.lock import holder
+from metacog.telemetry.reader import last_of
 from metacog.telemetry.rundir import RunDir
+from metacog.tui.state import RunState
+
+_WORDS = {"done": "● done", "stopped": "■ stopped", None: "✖ crashed"}
 
 
 @dataclass(frozen=True)
@@ -19,10 +24,8 @@ class Listed:
     """When its events, or else its directory, last changed; seconds since the epoch."""
     pid: int | None
     """Of the process that trains in it, if one does."""
-    is_finished: bool = False
-    """Whether it has come to its end."""
-    is_stopped: bool = False
-    """Whether it was stopped and has saved what it had learned."""
+    end: str | None = None
+    """How it ended, `done` or `stopped`; None while a process trains, or where it ended without a word."""
     trouble: str | None = None
     """Why its directory cannot be read."""
 
@@ -31,11 +34,7 @@ class Listed:
         """How it is, in one word with its sign."""
         if self.pid is not None:
             return "● training"
-        if self.is_finished:
-            return "● done"
-        if self.trouble is not None:
-            return "✖ no access"
-        return "■ stopped" if self.is_stopped else "✖ crashed"
+        return "✖ no access" if self.trouble is not None else _WORDS[self.end]
 
 
 def list_runs(directory: Path) -> list[Listed]:
@@ -68,9 +67,18 @@ def _listed(run: RunDir) -> Listed | None:
             return None
         if run.events.is_file():
             changed = run.events.stat().st_mtime
+        pid = holder(run.lock) or trainer_of(run)
+        return Listed(run, changed, pid, None if pid else end_of(run))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         return Listed(run, changed, None, trouble=error.strerror or str(error))
-    pid = holder(run.lock) or trainer_of(run)
-    return Listed(run, changed, pid, run.final.is_dir(), run.stopped.is_dir())
+
+
+def end_of(run: RunDir) -> str | None:
+    """Return how a run ended: its log's last word, as the dashboard has it; without a log, what it saved."""
+    if not run.events.is_file() or not run.events.stat().st_size:
+        return "done" if run.final.is_dir() else "stopped" if run.stopped.is_dir() else None
+    state, last = RunState(), last_of(run.events, {EventKind.STATUS, EventKind.CONFIG})
+    state.take(() if last is None else [last])
+    return state.end

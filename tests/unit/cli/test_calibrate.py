@@ -10,6 +10,7 @@ import torch
 
 from metacog.cli.calibration import Wanted, fit_blob, place_of
 from metacog.errors import CalibrationError, InputError
+from metacog.eval.risk import thirds
 from metacog.model.bundle import load_model
 from metacog.model.places import BUNDLED
 from tests.unit.cli.traces import features_of
@@ -60,6 +61,25 @@ def test_the_covering_budget_is_enforced_where_that_is_asked_for(tiny_model, fit
     enforced, _ = fit_blob(tiny_model, features, Wanted(seed=0, enforce_coverage=True))
     assert blob.budget_scale == tiny_model.reader.calibration.budget_scale
     assert (enforced.budget_scale, enforced.budget_offset) == (blob.coverage_scale, 0.0)
+
+
+def test_a_covering_budget_that_cannot_be_is_refused(tiny_model, fitted) -> None:
+    features, _, _ = fitted
+    unknown = replace(features, need=torch.full_like(features.need, torch.nan))
+    with pytest.raises(InputError, match=r"got 0 known needs.*Name more questions"):
+        fit_blob(tiny_model, unknown, Wanted(seed=0, enforce_coverage=True))
+
+
+def test_the_risk_of_a_covering_budget_is_tested_on_other_traces(tiny_model, fitted) -> None:
+    features, _, _ = fitted
+    wanted = Wanted(seed=0, enforce_coverage=True, risk=0.3)
+    both, _ = fit_blob(tiny_model, features, wanted)
+    third = thirds(len(features.need), 0)[2].tolist()
+    longer = features.need.clone()
+    longer[third] *= 100
+    other, _ = fit_blob(tiny_model, replace(features, need=longer), wanted)
+    assert both.fitted.risk == 0.3
+    assert other.budget_scale == both.budget_scale == both.coverage_scale
 
 
 def test_a_risk_that_cannot_be_kept_turns_revisions_off(tiny_model, fitted) -> None:

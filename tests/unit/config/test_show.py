@@ -12,11 +12,29 @@ def test_the_table_has_a_line_for_each_value_and_stars_what_was_changed() -> Non
     starred = [line.split() for line in lines if line.startswith("*")]
     assert starred == [
         ["*", "run.objective.kind", "gate"],
-        ["*", "run.objective.layer_path", "null"],
-        ["*", "run.objective.rollouts", "4"],
         ["*", "run.steps", "7"],
     ]
     assert len(lines) == len(list(settings(config)))
+
+
+@pytest.mark.parametrize(
+    ("objective", "starred"),
+    [
+        ({"kind": "layer"}, []),
+        ({"kind": "layer", "rollouts": 4}, ["run.objective.rollouts"]),
+        ({"kind": "gate", "rollouts": 4}, ["run.objective.kind"]),
+        ({"kind": "gate", "rollouts": 1}, ["run.objective.kind", "run.objective.rollouts"]),
+        (
+            {"kind": "schedule", "stages": [{"objective": {"kind": "gate"}, "steps": 3}]},
+            ["run.objective.kind", "run.objective.stages"],
+        ),
+    ],
+)
+def test_the_defaults_of_an_objective_are_its_own(
+    objective: dict[str, object], starred: list[str]
+) -> None:
+    config = parse({"run": {"objective": objective}}, source="test")
+    assert [s.key for s in settings(config) if not s.is_default] == starred
 
 
 def test_the_settings_are_the_leaves_of_the_schema() -> None:

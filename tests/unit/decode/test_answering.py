@@ -32,6 +32,7 @@ def test_a_reading_is_what_a_reply_starts_from(nano: ThinkingModel) -> None:
         assert begun is not None
         assert reading.plan == pytest.approx(begun.plan, abs=1e-5)
         assert reading.budget == begun.budget
+        assert reading.confidence == pytest.approx(begun.confidence, abs=1e-5)
 
 
 def test_each_prompt_has_its_own_budget_and_replies_keep_their_order(nano: ThinkingModel) -> None:
@@ -44,6 +45,20 @@ def test_each_prompt_has_its_own_budget_and_replies_keep_their_order(nano: Think
     assert replies[2].thinking == ""
     assert replies[0].thinking.startswith("<plan>")
     assert replies[0].answer == nano.generate(QUESTIONS[:1])[0].answer
+
+
+def test_without_a_limit_re_readings_close_nothing(nano: ThinkingModel) -> None:
+    auto, free = nano.generate(QUESTIONS[:1] * 2, budget=["auto", -1])
+    assert auto.generation.budget.close_reason is CloseReason.CONFIDENT
+    assert free.generation.budget.close_reason is CloseReason.NATURAL
+    assert free.generation.budget.revisions == ()
+    assert any(step.rereading for step in free.generation.steps), "it is read again all the same"
+
+
+def test_a_budget_above_the_models_own_longest_is_enforced(nano: ThinkingModel) -> None:
+    longest = nano.model.decoding.budget.max_tokens
+    (reply,) = nano.generate(QUESTIONS[:1], budget=longest + 80)
+    assert reply.generation.budget.enforced == longest + 80
 
 
 def test_messages_and_questions_are_the_same_prompt(nano: ThinkingModel) -> None:

@@ -60,6 +60,24 @@ def test_by_default_the_reading_decides(
         assert list(opening.reading.plan.values()) == pytest.approx(plan)
 
 
+def test_confidence_is_told_at_what_the_replys_limit_leaves(
+    tiny_model: MetacogModel, states: Tensor
+) -> None:
+    opener, close = (
+        Opener(tiny_model, OpeningSettings(answer_reserve=8)),
+        tiny_model.base.tags.think_close,
+    )
+    short = asked(budget=NO_LIMIT, max_new_tokens=5 + len(close) + 8)
+    said, named = opener.open(states, short), opener.open(states, asked(budget=5))
+    free = opener.open(states, asked(budget=NO_LIMIT, max_new_tokens=10_000))
+    for one, other, wide in zip(said, named, free, strict=True):
+        assert one.reading is not None
+        assert other.reading is not None
+        assert wide.reading is not None
+        assert one.reading.confidence == other.reading.confidence
+        assert one.reading.confidence != wide.reading.confidence
+
+
 def test_the_plan_scales_the_prediction_but_not_below_min_think(
     tiny_model: MetacogModel, states: Tensor, raw: LayerOutput
 ) -> None:

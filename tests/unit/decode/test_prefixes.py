@@ -1,5 +1,6 @@
 """The layout of branches by hand, need by hand, and states against passes without branches."""
 
+import math
 from dataclasses import replace
 from itertools import product
 
@@ -155,6 +156,19 @@ def test_values_of_a_bare_base(
             chosen = (logits / 0.7).log_softmax(-1).gather(1, answer[:, None]).sum()
             torch.testing.assert_close(value.logprob[row], chosen, atol=1e-4, rtol=1e-5)
             assert value.greedy[row].item() is bool((logits.argmax(-1) == answer).all())
+
+
+def test_greedy_values_are_certain(
+    tiny_base_model: MetacogModel, tiny_prompts: tuple[tuple[int, ...], ...]
+) -> None:
+    model, prompt, close = tiny_base_model, tiny_prompts[0], tiny_base_model.base.tags.think_close
+    first = answer_logits(model, (*prompt, 60, 61, *close), (0,))
+    first[:, [*close, *model.base.tags.think_open]] = -torch.inf
+    own = Trace(prompt, (60, 61, 62), tuple(first.argmax(-1).tolist()), (0, 2, 3))
+    (found,) = prefix_values(model, [own], temperature=0.0)
+    assert found.greedy[1]
+    assert found.logprob.exp().tolist() == found.greedy.float().tolist()
+    assert set(found.logprob.tolist()) <= {0.0, -math.inf}
 
 
 def test_a_cut_of_nothing_has_the_prompts_state(

@@ -37,6 +37,9 @@ def points() -> TracePoints:
         ready=np.array(READY),
         gain=np.array(GAIN),
         budget=np.array([30.0, 12.0]),
+        factor=np.ones(2),
+        given=np.full(2, np.nan),
+        floor=np.ones(2),
     )
 
 

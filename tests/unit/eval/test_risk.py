@@ -58,6 +58,9 @@ def test_losses_are_of_right_answers_alone() -> None:
         ready=np.full((2, 2), 0.7),
         gain=np.full((2, 2), 0.2),
         budget=np.full(2, 100.0),
+        factor=np.ones(2),
+        given=np.full(2, np.nan),
+        floor=np.ones(2),
     )
     table = policy_table(points, [FIXED, replace(FIXED, confident=0.5)])
     np.testing.assert_allclose(table.loss, [[0, 0], [0.8, 0]])

@@ -22,6 +22,9 @@ def points() -> TracePoints:
         ready=np.array([[0.1, 0.2, 0.9, 0.9, 0.9, 0.9]]),
         gain=np.array([[0.9, 0.9, 0.001, 0.001, 0.001, 0.001]]),
         budget=np.array([20.0]),
+        factor=np.ones(1),
+        given=np.full(1, np.nan),
+        floor=np.ones(1),
     )
 
 

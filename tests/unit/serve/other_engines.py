@@ -26,6 +26,8 @@ class Double:
     status: int = 200
     breaks: bool = False
     """Break off in the middle of a stream."""
+    head: dict[str, str] = field(default_factory=dict)
+    """Headers of an answer other than 200."""
 
 
 def vllm(double: Double, model: MetacogModel) -> FastAPI:
@@ -34,9 +36,12 @@ def vllm(double: Double, model: MetacogModel) -> FastAPI:
     bare = replace(model, reader=None, gate=None)
     engine = Engine(bare, engine_settings(bare, rows=1))
 
-    def overshot(budget: int) -> int:
-        """Return what vLLM makes of a budget where the opener is several ids."""
-        return budget + len(bare.base.tags.think_open) - 1 if budget > 0 else budget
+    def enforced(budget: int, prompt: list[int]) -> int:
+        """Return what vLLM makes of a budget: an opener of several ids adds, thoughts in the prompt count."""
+        opener = list(bare.base.tags.think_open)
+        ends = (n for n in range(len(prompt), 0, -1) if prompt[:n][-len(opener) :] == opener)
+        spent = len(prompt) - next(ends, len(prompt))
+        return max(0, budget + len(opener) - 1 - spent) if budget > 0 else budget
 
     @app.post("/v1/completions")
     async def completions(http: Request) -> Response:
@@ -50,7 +55,7 @@ def vllm(double: Double, model: MetacogModel) -> FastAPI:
         request = EngineRequest(
             id=0,
             prompt=tuple(body["prompt"]),
-            budget=overshot(body.get("thinking_token_budget", -1)),
+            budget=enforced(body.get("thinking_token_budget", -1), body["prompt"]),
             seed=body["seed"],
             temperature=body["temperature"],
             top_p=body["top_p"],
@@ -93,6 +98,21 @@ def texts(double: Double) -> FastAPI:
         pieces, ended = double.says.pop(0)
         chunks = [{"text": piece, "finish_reason": None} for piece in pieces]
         return _streamed([*chunks, {"text": "", "finish_reason": ended}], double)
+
+    _models(app)
+    return app
+
+
+def lines(double: Double) -> FastAPI:
+    """Whatever is to be said, as it stands, to any question."""
+    app = FastAPI()
+
+    @app.post("/v1/{path:path}")
+    async def any_path(path: str) -> Response:
+        if double.status != 200:
+            return JSONResponse({"error": f"no {path}"}, double.status, double.head)
+        said = "".join(f"data: {line}\n\n" for line in double.says)
+        return Response(said, media_type="text/event-stream")
 
     _models(app)
     return app

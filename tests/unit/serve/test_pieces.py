@@ -30,6 +30,13 @@ def test_a_stop_text_far_into_a_text_is_found(tiny_model: MetacogModel) -> None:
     assert said == base.decode(ids).partition("so")[0].rstrip()
 
 
+def test_blanks_before_an_answer_are_no_stop_text(tiny_model: MetacogModel) -> None:
+    pieces = Pieces(tiny_model.base, ("\n",), strip=True)
+    said = [pieces.push(token) for token in tiny_model.base.encode("\n\n 42 is it\nor not")]
+    assert "".join(said) + pieces.end() == "42 is it"
+    assert pieces.stopped
+
+
 @pytest.mark.slow
 def test_four_times_as_long_takes_about_four_times_as_long(tiny_model: MetacogModel) -> None:
     ids = tiny_model.base.encode("3 + 4 = 7\n") * 2000
@@ -41,3 +48,14 @@ def test_four_times_as_long_takes_about_four_times_as_long(tiny_model: MetacogMo
         return time.process_time() - begun
 
     assert seconds(8000) < 8 * seconds(2000)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_text_in_any_parts_is_cut_as_the_whole(tiny_model: MetacogModel, seed: int) -> None:
+    draw, text = Random(seed), "\n  so 漢 21 is <end of it> and on "
+    cuts = sorted(draw.sample(range(len(text)), 9))
+    pieces = Pieces(tiny_model.base, ("<end>", " and"), strip=True)
+    parts = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    said = [pieces.add(part) for part in parts]
+    assert "".join(said) + pieces.end() == pieces.text == "so 漢 21 is <end of it>"
+    assert pieces.stopped

@@ -1,13 +1,11 @@
 """Plans for other engines: the layer's budget arrives, is kept or said not to be, and nothing is made up."""
 
-import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import json
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
 from typer.testing import CliRunner
 
 from metacog.cli.main import app as metacog
@@ -16,45 +14,12 @@ from metacog.decode.engine import Engine
 from metacog.decode.settings import engine_settings, request_for
 from metacog.model.bundle import MetacogModel
 from metacog.records import Generation
-from metacog.serve.engines import Connection, engine_named
-from metacog.serve.proxy import Planner, Proxy, build_proxy
 from metacog.serve.run import engine_for
 from metacog.text.render import render
 from tests.conftest import MakeModel
 from tests.unit.serve.other_engines import Double, chats, texts, vllm
-from tests.unit.serve.serving import KEY, QUESTION, body, configured, running
-
-HEAD = {"Authorization": f"Bearer {KEY}"}
-
-
-@dataclass
-class Asking:
-    """A client of a proxy."""
-
-    client: httpx.Client
-
-    def __call__(self, **more: Any) -> httpx.Response:
-        return self.client.post("/v1/chat/completions", json=body(**more))
-
-    def get(self, path: str, **more: Any) -> httpx.Response:
-        return self.client.get(path, **more)
-
-
-@contextlib.contextmanager
-def proxied(model: MetacogModel, name: str, app: FastAPI | None, **config: Any) -> Iterator[Asking]:
-    """Yield a client of a proxy before an engine; without an app nobody listens there."""
-    with contextlib.ExitStack() as stack:
-        url = (
-            "http://127.0.0.1:9" if app is None else stack.enter_context(running(app, configured()))
-        )
-        connection = Connection(url, "served", None)
-        engine = engine_named(name, connection, model.base)
-        planner = Planner(engine_for(model, 1, 512))
-        proxy = Proxy(planner, connection, engine, "tiny", configured(**config))
-        address = stack.enter_context(running(build_proxy(proxy), proxy.config))
-        client = stack.enter_context(httpx.Client(base_url=address, headers=HEAD, timeout=60))
-
-        yield Asking(client)
+from tests.unit.serve.proxying import proxied
+from tests.unit.serve.serving import QUESTION, body
 
 
 def prompt_of(model: MetacogModel) -> tuple[int, ...]:
@@ -185,6 +150,18 @@ def test_two_calls_think_then_answer(tiny_model: MetacogModel) -> None:
     assert said["finish_reason"] == "stop"
 
 
+def test_two_calls_share_the_limit_of_a_reply(tiny_model: MetacogModel) -> None:
+    double = Double(says=[(["15 +", " 6"], "length"), (["21"], "stop")])
+    with proxied(tiny_model, "two-calls", texts(double)) as asked:
+        said = asked(thinking_token_budget=-1, max_tokens=200).json()["choices"][0]
+    first, second = double.asked
+    closer = len(tiny_model.base.tags.think_close)
+    reserve = engine_for(tiny_model, 1, 512).settings.controller.answer_reserve
+    assert first["max_tokens"] == 200 - closer - reserve
+    assert second["max_tokens"] == 200 - closer - said["metacog"]["budget"]["used"]
+    assert said["metacog"]["close_reason"] == "max_tokens"
+
+
 def test_no_thinking_is_one_call(tiny_model: MetacogModel) -> None:
     double = Double(says=[(["21"], "stop")])
     with proxied(tiny_model, "two-calls", texts(double), thinking="hidden") as asked:
@@ -225,6 +202,16 @@ def test_keys_hold_here_too(tiny_model: MetacogModel) -> None:
     with proxied(tiny_model, "vllm", vllm(Double(), tiny_model)) as asked:
         assert asked.get("/v1/models", headers={"Authorization": "Bearer no"}).status_code == 401
         assert asked.get("/v1/models").json()["data"][0]["id"] == "tiny"
+        assert asked.get("/v1/models/tiny").json()["id"] == "tiny"
+        assert asked.get("/v1/models/other").status_code == 404
+
+
+def test_half_a_character_is_refused_logged_or_not(tiny_model: MetacogModel) -> None:
+    half = json.dumps(body(messages=[{"role": "user", "content": "\ud800"}]))
+    head = {"Content-Type": "application/json"}
+    with proxied(tiny_model, "vllm", vllm(Double(), tiny_model), log_prompts=True) as asked:
+        found = asked.client.post("/v1/chat/completions", content=half, headers=head)
+    assert found.status_code == 400
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from metacog.config.serving import BatchConfig
 from metacog.decode.engine import Arrivals, Engine, Event
 from metacog.decode.settings import request_for
 from metacog.decode.terms import NO_LIMIT
+from metacog.errors import InputError
 from metacog.model.bundle import MetacogModel
 from metacog.records import Generation, Opened, Request, Step
 from metacog.serve.errors import Broken, Busy
@@ -23,6 +24,7 @@ from metacog.text.render import render
 SECONDS = 60
 ENOUGH = 2000
 """Tokens of all replies of a test."""
+IDLE_SECONDS = 0.3
 
 
 def request(model: MetacogModel, *, seed: int = 0) -> Request:
@@ -94,14 +96,46 @@ def test_free_slots_hold_as_many_more(tiny_model: MetacogModel) -> None:
     async def scene() -> None:
         engine = Paced(tiny_model, 2)
         async with working(engine, queue=1) as worker:
-            with pytest.raises(Busy):
-                worker.submit([request(tiny_model, seed=seed) for seed in range(4)])
             tickets = worker.submit([request(tiny_model, seed=seed) for seed in range(3)])
             with pytest.raises(Busy):
                 worker.submit([request(tiny_model, seed=3)])
             engine.let.release(ENOUGH)
             for ticket in tickets:
                 assert (await reply_of(ticket)).finished is not None
+
+    asyncio.run(scene())
+
+
+def test_more_than_ever_fit_are_no_matter_of_waiting(tiny_model: MetacogModel) -> None:
+    async def scene() -> None:
+        async with working(engine_for(tiny_model, 2), queue=1) as worker:
+            with pytest.raises(InputError, match="at most 3 replies"):
+                worker.submit([request(tiny_model, seed=seed) for seed in range(4)])
+
+    asyncio.run(scene())
+
+
+def test_an_idle_gap_is_no_pace(tiny_model: MetacogModel) -> None:
+    async def scene() -> None:
+        engine = Paced(tiny_model, 1)
+        async with working(engine, queue=20) as worker:
+            engine.let.release(ENOUGH)
+            for seed in range(3):
+                (ticket,) = worker.submit([request(tiny_model, seed=seed)])
+                await reply_of(ticket)
+                await asyncio.sleep(IDLE_SECONDS)
+            while engine.let.acquire(blocking=False):
+                pass
+            (running,) = worker.submit([request(tiny_model)])
+            engine.let.release()
+            await next_of(running)
+            waiting = worker.submit([request(tiny_model, seed=seed) for seed in range(20)])
+            with pytest.raises(Busy) as refused:
+                worker.submit([request(tiny_model)])
+            assert refused.value.seconds == 1
+            for ticket in (running, *waiting):
+                worker.cancel(ticket)
+            engine.let.release(ENOUGH)
 
     asyncio.run(scene())
 

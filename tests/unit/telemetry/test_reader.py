@@ -5,7 +5,8 @@ import pytest
 
 from metacog.errors import InputError
 from metacog.telemetry.events import Event, EventKind, encode
-from metacog.telemetry.reader import EventTail, follow, read_events
+from metacog.telemetry.files import write_text
+from metacog.telemetry.reader import EventTail, LogReplaced, follow, last_of, read_events
 
 
 def event(step: int, message: str = "é") -> Event:
@@ -58,8 +59,40 @@ def test_a_file_that_shrank_was_replaced(tmp_path: Path) -> None:
     tail = EventTail(path)
     tail.read()
     path.write_text("")
-    with pytest.raises(InputError, match="replaced"):
+    with pytest.raises(LogReplaced, match="replaced"):
         tail.read()
+
+
+def test_a_file_that_was_replaced_by_a_longer_one_is_known(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    append(path, f"{encode(event(1))}\n" * 2)
+    tail = EventTail(path)
+    tail.read()
+    write_text(path, f"{encode(event(1))}\n" * 3)
+    for reader in (tail, EventTail(path, tail.place)):
+        with pytest.raises(LogReplaced, match="replaced"):
+            reader.read()
+    assert len(EventTail(path).read()) == 3
+
+
+def test_a_damaged_line_keeps_its_number_however_often_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    append(path, f"{encode(event(1))}\n{{oops\n")
+    tail = EventTail(path)
+    for _ in range(3):
+        with pytest.raises(InputError, match=r"events\.jsonl, line 2"):
+            tail.read()
+
+
+def test_the_last_event_of_a_kind_is_sought_near_the_end_only(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    append(path, f"{encode(event(1))}\n{{oops\n{encode(event(2))}"[:-5])
+    assert last_of(path, {EventKind.LOG}) == event(1)
+    assert last_of(path, {EventKind.STATUS}) is None
+    append(path, "x" * (1 << 20))
+    assert last_of(path, {EventKind.LOG}) is None
+    append(path, f"\n{encode(event(3))}\n")
+    assert last_of(path, {EventKind.LOG}) == event(3)
 
 
 def test_reading_a_run_that_is_not_there_says_so(tmp_path: Path) -> None:

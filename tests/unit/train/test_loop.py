@@ -118,7 +118,9 @@ def steps_of(events: list[Event], kind: EventKind) -> list[int]:
     return [event.step for event in events if event.kind is kind]
 
 
-def test_saves_and_evaluates_exactly_where_the_interval_divides_the_step(tmp_path: Path) -> None:
+def test_saves_where_the_interval_divides_the_step_and_evaluates_there_and_at_the_end(
+    tmp_path: Path,
+) -> None:
     steps, events = run(Quadratic(), tmp_path)
     assert steps == 25
     assert sorted(p.name for p in tmp_path.iterdir()) == [
@@ -127,12 +129,17 @@ def test_saves_and_evaluates_exactly_where_the_interval_divides_the_step(tmp_pat
         "final",
         "latest",
     ]
-    assert steps_of(events, EventKind.EVAL) == [6, 12, 18, 24]
+    assert steps_of(events, EventKind.EVAL) == [6, 12, 18, 24, 25]
     assert steps_of(events, EventKind.CHECKPOINT) == [10, 20, 25]
     assert steps_of(events, EventKind.METRICS) == [10, 20, 25]
     paths = [str(e.data["path"]) for e in events if e.kind is EventKind.CHECKPOINT]
     names = ("checkpoint-10", "checkpoint-20", "final")
     assert paths == [str((tmp_path / name).absolute()) for name in names]
+
+
+def test_a_run_shorter_than_the_interval_is_not_evaluated(tmp_path: Path) -> None:
+    _, events = run(Quadratic(), tmp_path, eval_interval=26)
+    assert steps_of(events, EventKind.EVAL) == []
 
 
 def test_a_checkpoint_holds_the_weights_of_its_step(tmp_path: Path) -> None:

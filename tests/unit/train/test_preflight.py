@@ -85,7 +85,7 @@ def test_slips_in_generated_traces_show_as_not_learned(tiny_directory: Path) -> 
     assert found.sources == ()
 
 
-def test_pretraining_shows_rows_and_both_groups(tiny_directory: Path) -> None:
+def test_pretraining_shows_rows_and_both_groups() -> None:
     objective = {
         "kind": "pretrain",
         "hidden_size": 32,
@@ -95,7 +95,7 @@ def test_pretraining_shows_rows_and_both_groups(tiny_directory: Path) -> None:
         "batch_tokens": 1024,
         "vocabulary_questions": 10,
     }
-    found = preflight(configured(tiny_directory, {"tasks": ["chain_sum"]}, **objective))
+    found = preflight(parse({"run": {"objective": objective}}, source="test"))
     assert [group.name for group in found.groups] == ["matrices", "rest"]
     assert found.frozen == 0
     spans = [span for row in found.batch for span in row]

@@ -95,7 +95,7 @@ def test_a_schedule_goes_on_in_the_stage_that_was_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, path = configured(IMITATE, REREAD), tmp_path / "run"
-    really = schedule.train
+    really = schedule.train_stage
     begun: list[str] = []
 
     def stopped_once(stage: RunConfig, **options: Any) -> RunDir:
@@ -104,7 +104,7 @@ def test_a_schedule_goes_on_in_the_stage_that_was_left(
             raise RunStopped("asked to")
         return really(stage, **options)
 
-    monkeypatch.setattr(schedule, "train", stopped_once)
+    monkeypatch.setattr(schedule, "train_stage", stopped_once)
     with pytest.raises(RunStopped):
         train_schedule(config, run_dir=path)
     made = (path / "1-imitate" / "final" / "model.safetensors").stat().st_mtime_ns

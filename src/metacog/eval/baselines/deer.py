@@ -25,8 +25,8 @@ class Trials:
 
     confidence: Float[ndarray, "rows tokens"]
     """Geometric mean of the probabilities of a trial answer's tokens; NaN where none was made."""
-    tokens: Float[ndarray, " rows"]
-    """ANSWER tokens of all trials of a reply."""
+    tokens: Float[ndarray, "rows tokens"]
+    """ANSWER tokens of each trial; 0 where none was made."""
 
 
 def trial_answers(bare: MetacogModel, replies: Evidence, *, rows: int = 128) -> Trials:
@@ -50,12 +50,12 @@ def trial_answers(bare: MetacogModel, replies: Evidence, *, rows: int = 128) -> 
         for number, (row, cut) in enumerate(places)
     ]
     confidence = np.full(replies.line_end.shape, np.nan)
-    tokens = np.zeros(len(replies))
+    tokens = np.zeros(replies.line_end.shape)
     settings = unmodulated(engine_settings(bare, rows=rows, revise=False, reread=False))
     for reply in Engine(bare, settings).generate(requests):
         place = places[reply.request_id]
         confidence[place] = sureness(reply)
-        tokens[place[0]] += len(reply.answer)
+        tokens[place] = len(reply.answer)
     return Trials(confidence, tokens)
 
 
@@ -71,6 +71,13 @@ def stop(replies: Evidence, trials: Trials, threshold: float) -> Float[ndarray, 
     places = np.where(sure, np.arange(sure.shape[1]), np.inf)
     first: Float[ndarray, " rows"] = np.minimum(places.min(axis=1), replies.natural)
     return first
+
+
+def cost(trials: Trials, stopped: Float[ndarray, " rows"]) -> Float[ndarray, " rows"]:
+    """Return the tokens of the trials that are made until thinking stops, that at the stop among them."""
+    made = np.arange(trials.tokens.shape[1]) <= stopped[:, None]
+    spent: Float[ndarray, " rows"] = np.where(made, trials.tokens, 0.0).sum(axis=1)
+    return spent
 
 
 def threshold_for(replies: Evidence, trials: Trials, tokens: float) -> float:

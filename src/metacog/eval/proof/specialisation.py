@@ -34,11 +34,15 @@ def p13(test: Evidence, said: LayerView, plans: PlanReplies | None) -> Row:
     """Return whether alpha and the best expert differ by domain, and whether plans act.
 
     The value is the larger p-value of the two permutation tests; the chosen plan is held against the
-    best single plan, or mixture of two, at the same mean spend.
+    best single plan, or mixture of two, at the same mean spend. Replies to one question are averaged
+    before labels are shuffled: they share a prompt, so they are no independent rows.
     """
-    domains = np.array([str(FAMILIES[name].domain) for name in FAMILIES])[test.family]
-    alpha = permutation_test(domains, lambda labels: spread_between(said.alpha, labels))
+    first, question = np.unique(test.question, return_index=True, return_inverse=True)[1:]
+    domains = np.array([str(FAMILIES[name].domain) for name in FAMILIES])[test.family[first]]
+    alphas = mean_within(said.alpha, question)
     losses = (said.expert_confidence - test.right_at(test.natural)[:, None]) ** 2
+    losses = mean_within(losses, question)
+    alpha = permutation_test(domains, lambda labels: spread_between(alphas, labels))
     expert = permutation_test(domains, lambda labels: gain_of_best_expert(losses, labels))
     worst = max(alpha["p"], expert["p"])
     causal = None if plans is None else plan_causality(plans)
@@ -46,13 +50,13 @@ def p13(test: Evidence, said: LayerView, plans: PlanReplies | None) -> Row:
     acts = None if causal is None else bool(causal["interaction"]["p"] < LEVEL)
     return Row(
         value=worst,
-        n=len(set(test.question.tolist())),
+        n=len(first),
         seeds=tuple(sorted(set(test.seed.tolist()))),
         gate=f"alpha and best expert differ by domain (p < {LEVEL}); plan by family matters "
         f"(p < {LEVEL}) and the chosen plan beats the best single one at equal spend",
         met=all_met(worst < LEVEL, acts, above),
         detail={
-            "alpha": alpha | {"by_domain": _means(said.alpha, domains)},
+            "alpha": alpha | {"by_domain": _means(alphas, domains)},
             "expert": expert | {"best_by_domain": _best(losses, domains)},
             "plans": causal,
         },
@@ -69,8 +73,17 @@ def permutation_test(
     rng = np.random.default_rng(seed)
     found = statistic(labels)
     drawn = [statistic(rng.permutation(labels)) for _ in range(PERMUTATIONS)]
-    reached = sum(value >= found for value in drawn)
-    return {"statistic": found, "p": (1 + reached) / (1 + PERMUTATIONS)}
+    reached = int(sum(value >= found for value in drawn))
+    return {"statistic": float(found), "p": (1 + reached) / (1 + PERMUTATIONS)}
+
+
+def mean_within(
+    columns: Float[ndarray, "rows columns"], group: Int[ndarray, " rows"]
+) -> Float[ndarray, "groups columns"]:
+    """Return the mean of each group's rows, groups numbered from 0."""
+    sums = np.zeros((group.max() + 1, columns.shape[1]))
+    np.add.at(sums, group, columns)
+    return sums / np.bincount(group)[:, None]
 
 
 def spread_between(columns: Float[ndarray, "rows columns"], labels: ndarray) -> float:

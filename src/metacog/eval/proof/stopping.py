@@ -72,6 +72,7 @@ def decoded_rules(
     before, replies = (collect_evidence(bare, asked, (0,)) for asked in (fit, test))
     threshold = deer.threshold_for(before, deer.trial_answers(bare, before), think)
     trials = deer.trial_answers(bare, replies)
+    stopped = deer.stop(replies, trials, threshold)
     voted = self_consistency.run(bare, test, self_consistency.cap_for(before, spend))
     sure = entropy_threshold.threshold_for(before, think)
     return {
@@ -79,8 +80,8 @@ def decoded_rules(
         "bare_first_check": _reached(replies, first_check.stop(replies)),
         "bare_entropy_threshold": _reached(replies, entropy_threshold.stop(replies, sure)),
         "trial_answers": {
-            **_reached(replies, deer.stop(replies, trials, threshold)),
-            "trial_tokens": float(trials.tokens.mean()),
+            **_reached(replies, stopped),
+            "trial_tokens": float(deer.cost(trials, stopped).mean()),
             "n": len(test),
         },
         "self_consistency": {

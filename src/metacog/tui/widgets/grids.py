@@ -33,12 +33,21 @@ def _style(level: int | None) -> str:
     return FAINT if level is None else _STYLES[level]
 
 
-def stretched(values: Sequence[float | None], width: int) -> list[float | None]:
-    """Return as many values as `width` holds, neighbours as their mean where there are more."""
-    if len(values) <= width:
+def stretched(
+    values: Sequence[float | None], width: int, *, longest: int | None = None
+) -> list[float | None]:
+    """Return as many values as `width` holds, neighbours as their mean where there are more.
+
+    Args:
+        values: In their order.
+        width: Columns of the longest row.
+        longest: Values of that row, so that a column is the same part of every row; by default this one.
+    """
+    whole = len(values) if longest is None else longest
+    if whole <= width:
         return list(values)
-    edges = [len(values) * column // width for column in range(width + 1)]
-    parts = [values[a:b] for a, b in pairwise(edges)]
+    edges = [whole * column // width for column in range(width + 1)]
+    parts = [values[a:b] for a, b in pairwise(edges) if a < len(values)]
     known = [[value for value in part if value is not None] for part in parts]
     return [sum(part) / len(part) if part else None for part in known]
 
@@ -46,15 +55,15 @@ def stretched(values: Sequence[float | None], width: int) -> list[float | None]:
 def grid_lines(
     grid: Sequence[Sequence[float | None]], width: int, rows: int, *, names: Sequence[str] = ()
 ) -> list[Content]:
-    """Return a line for each row of a grid, and the scale that its shades stand for."""
+    """Return a line for each row of a grid, all under one axis and in shades of one scale."""
     known = [value for row in grid for value in row if value is not None]
     if not known:
         return [text(MISSING, FAINT)]
-    low, high = min(known), max(known)
+    low, high, longest = min(known), max(known), max(map(len, grid))
     lines = []
     for place, row in enumerate(grid[:rows]):
         label = text(f"{names[place] if place < len(names) else place + 1:>3} ", DIM)
-        cells = stretched(row, max(width - 4, 1))
+        cells = stretched(row, max(width - 4, 1), longest=longest)
         lines.append(Content("").join([label, shades(cells, low, high)]))
     return lines
 

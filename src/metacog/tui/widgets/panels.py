@@ -15,6 +15,7 @@ from metacog.tui.widgets.metacog import feedback_panel, metacog_panel
 from metacog.tui.widgets.puzzles import board
 
 Painter = Callable[[RunState, int, int], Content]
+_VALIDATION = "eval/validation/"
 
 
 def global_panel(state: RunState, width: int, height: int) -> Content:
@@ -98,18 +99,25 @@ def _sentence(told: Told, mark: str, style: str, width: int) -> Content:
 
 
 def eval_panel(state: RunState, width: int, height: int) -> Content:
-    """Accuracy over time, and the puzzles with what was replied."""
-    names = [
-        n for n in state.latest if n.startswith("eval/") and n.endswith(("/accuracy", "/loss"))
-    ]
-    lines = [
-        gauge(state, name.removeprefix("eval/").replace("/accuracy", " right"), name, width)
-        for name in names
-    ]
+    """Accuracy, loss and what else was validated over time, and the puzzles with what was replied."""
+    lines = [gauge(state, label, name, width) for label, name in _judged(state, height // 2)]
     if not lines:
         lines = [text(f"accuracy       {MISSING:>8}", FAINT)]
     lines.append(gauge(state, "THINK tokens", "eval/puzzles/think_tokens", width))
     return join([*lines, *board(state, width, height)])
+
+
+def _judged(state: RunState, room: int) -> list[tuple[str, str]]:
+    """Return labels and names of evaluations' figures; those of validation as far as there is room."""
+    names = [name for name in state.latest if name.startswith("eval/")]
+    whole = [name for name in names if name.endswith(("/accuracy", "/loss"))]
+    parts = [name for name in names if name.startswith(_VALIDATION) and name not in whole]
+    parts.sort(key=lambda name: ("accuracy" not in name, "loss" not in name))
+    found = [(name.removeprefix("eval/").replace("/accuracy", " right"), name) for name in whole]
+    for name in parts[: max(room - len(whole), 0)]:
+        label = name.removeprefix(_VALIDATION).replace("_accuracy", " right").replace("_", " ")
+        found.append((label, name))
+    return found
 
 
 PANELS: Mapping[str, Painter] = {

@@ -18,10 +18,15 @@ def test_thinking_stops_at_the_first_trial_that_is_sure_enough() -> None:
     confidence = np.full((2, 11), np.nan)
     confidence[0, [3, 6]] = 0.7, 0.95
     confidence[1, 4] = 0.5
-    found, trials = replies([10, 8]), deer.Trials(confidence, np.zeros(2))
+    found, trials = (
+        replies([10, 8]),
+        deer.Trials(confidence, np.where(np.isnan(confidence), 0.0, 3.0)),
+    )
     assert deer.stop(found, trials, 0.9).tolist() == [6, 8]
     assert deer.stop(found, trials, 0.6).tolist() == [3, 8]
     assert deer.stop(found, trials, 0.4).tolist() == [3, 4]
+    assert deer.cost(trials, deer.stop(found, trials, 0.6)).tolist() == [3, 3]
+    assert deer.cost(trials, deer.stop(found, trials, 0.9)).tolist() == [6, 3]
     threshold = deer.threshold_for(found, trials, 7.0)
     assert deer.stop(found, trials, threshold).mean() == 7
 
@@ -40,7 +45,7 @@ def test_a_trial_is_what_the_base_answers_from_that_line_end(tiny_base_model) ->
     ).generate([request])
     logprobs = [step.logprob for step in reply.steps if step.segment is Segment.ANSWER]
     assert trials.confidence[row, 2] == pytest.approx(math.exp(np.mean(logprobs)), rel=1e-3)
-    assert trials.tokens[row] == len(reply.answer)
+    assert trials.tokens[row, 2] == trials.tokens[row].sum() == len(reply.answer)
     assert np.isnan(trials.confidence[row, 3])
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from metacog.data.tasks.families import FAMILIES
 from metacog.eval.contrasts import Resampling
 from metacog.eval.proof.budgets import median_of, p7
 from metacog.eval.proof.confidence import p8a, p9
@@ -12,6 +13,8 @@ from metacog.eval.proof.savings import Peer, p5, p6, p11
 from metacog.eval.proof.specialisation import (
     PlanReplies,
     gain_of_best_expert,
+    mean_within,
+    p13,
     permutation_test,
     plan_causality,
     single_at,
@@ -143,6 +146,24 @@ def test_labels_that_matter_are_told_from_labels_that_do_not() -> None:
     matter = columns + np.where(labels == "a", 1.0, -1.0)[:, None]
     assert permutation_test(labels, lambda given: spread_between(matter, given))["p"] < 0.01
     assert permutation_test(labels, lambda given: spread_between(columns, given))["p"] > 0.05
+
+
+def test_replies_to_one_question_are_one_row_of_a_permutation_test() -> None:
+    columns = np.array([[1.0, 4.0], [3.0, 6.0], [5.0, 5.0]])
+    assert mean_within(columns, np.array([1, 1, 0])).tolist() == [[5, 5], [2, 5]]
+    rng, found = np.random.default_rng(1), []
+    for _ in range(20):
+        said = replies(
+            [4] * 180,
+            question=np.repeat(np.arange(60).astype(str), 3),
+            family=np.repeat(rng.integers(0, len(FAMILIES), 60), 3),
+        )
+        experts = np.repeat(rng.uniform(size=(60, 4)), 3, axis=0)
+        view = said_of(180, alpha=experts, expert_confidence=experts)
+        found.append(p13(said, view, None))
+    assert {row.n for row in found} == {60}
+    assert sum(row.detail["alpha"]["p"] < 0.05 for row in found) <= 4
+    assert sum(row.detail["expert"]["p"] < 0.05 for row in found) <= 4
 
 
 def test_the_best_expert_of_each_group_gains_what_they_differ_by() -> None:
