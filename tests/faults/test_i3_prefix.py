@@ -1,11 +1,13 @@
 """I3: one prompt at once under different budgets, plans, keys and seeds: nothing of one reply reaches another."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
+from metacog.config.decoding import DecodingConfig
 from metacog.model.bundle import MetacogModel
 from tests.unit.serve.serving import KEY, body, configured, served
 
@@ -30,6 +32,8 @@ def reply(url: str, number: int) -> Any:
 
 
 def test_replies_to_one_prompt_are_those_of_a_cold_server(tiny_model: MetacogModel) -> None:
+    marked = DecodingConfig.model_validate({"plan": {"inject": True, "scale": {"verify": 0.5}}})
+    tiny_model = replace(tiny_model, decoding=marked)
     config = configured(keys=[KEY, OTHER], batch={"rows": 8, "queue": 100})
     with served(tiny_model, config) as url, ThreadPoolExecutor(16) as pool:
         numbers = [*range(len(ASKED))] * 3

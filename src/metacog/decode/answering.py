@@ -56,7 +56,7 @@ class ThinkingModel:
         requests = self._requests(prompts, [None] * len(prompts), None, 0, None)
         for request in requests:
             engine.check(request)
-        forecaster = Forecaster(self.model, engine.settings.opening)
+        forecaster = Forecaster(self.model, engine.settings)
         together = engine.settings.rows
         parts = [requests[i : i + together] for i in range(0, len(requests), together)]
         openings = [opening for part in parts for opening in forecaster.openings(part)]

@@ -39,7 +39,7 @@ class Batch:
         self.rows = Rows(capacity, longest, base.hidden, base.vocabulary, self.device)
         self.cache = SlotCache(len(base.blocks), capacity, longest)
         self.controller = BatchController(capacity, base.tags, settings.controller)
-        self.opener = Opener(model, settings.opening)
+        self.opener = Opener(model, settings.opening, settings.controller.answer_reserve)
         self.rereader = Rereader(model.reader, settings.reread)
         self.step = stepper_of(
             base,

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from metacog.decode.batch import read_prompts
-from metacog.decode.opening import Opener, Opening, OpeningSettings
+from metacog.decode.engine import EngineSettings
+from metacog.decode.opening import Opener, Opening
 from metacog.decode.terms import NO_LIMIT
 from metacog.model.bundle import MetacogModel
 from metacog.records import Request
@@ -12,8 +13,9 @@ from metacog.records import Request
 class Forecaster:
     """Says how long replies may think; a prompt that names its budget is not read for it."""
 
-    def __init__(self, model: MetacogModel, settings: OpeningSettings) -> None:
-        self.model, self.opener = model, Opener(model, settings)
+    def __init__(self, model: MetacogModel, settings: EngineSettings) -> None:
+        self.model = model
+        self.opener = Opener(model, settings.opening, settings.controller.answer_reserve)
 
     def think_tokens(self, requests: Sequence[Request]) -> list[int]:
         """Return the most THINK tokens of each reply, in the order of the requests."""

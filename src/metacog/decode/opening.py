@@ -35,8 +35,6 @@ class OpeningSettings:
     """Ids of each plan's mark."""
     telemetry: bool = False
     """Keep the experts' own opinions in the reading."""
-    answer_reserve: int = 64
-    """Tokens of a reply's limit that THINK may not take, behind the closer."""
     modulation: Modulation | None = None
     """How far plan and confidence may move the sampler."""
 
@@ -61,10 +59,18 @@ class Opening:
 
 
 class Opener:
-    """Reads prompts and decides how their replies start."""
+    """Reads prompts and decides how their replies start.
 
-    def __init__(self, model: MetacogModel, settings: OpeningSettings) -> None:
-        self.model, self.settings = model, settings
+    Args:
+        model: Whose replies they are.
+        settings: How a reading becomes a plan and a budget.
+        answer_reserve: Tokens of a reply's limit that the controller keeps behind the closer.
+    """
+
+    def __init__(
+        self, model: MetacogModel, settings: OpeningSettings, answer_reserve: int = 64
+    ) -> None:
+        self.model, self.settings, self.answer_reserve = model, settings, answer_reserve
 
     def open(
         self, states: Float[Tensor, "batch layers hidden"] | None, requests: Sequence[Request]
@@ -140,7 +146,7 @@ class Opener:
         room = think_room(
             self.model.base.tags,
             max_new_tokens=request.max_new_tokens,
-            answer_reserve=self.settings.answer_reserve,
+            answer_reserve=self.answer_reserve,
         )
         assert self.model.reader is not None
         longest = self.model.reader.layer.shape.budget_max

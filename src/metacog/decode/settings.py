@@ -59,7 +59,6 @@ def engine_settings(
             inject_plan=how.plan.inject,
             plan_marks=marks,
             telemetry=telemetry,
-            answer_reserve=budget.answer_reserve,
             modulation=_modulation(how.sampling.modulation),
         ),
         controller=ControllerSettings(

@@ -47,7 +47,7 @@ class Planner:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._forecaster = Forecaster(engine.model, engine.settings.opening)
+        self._forecaster = Forecaster(engine.model, engine.settings)
         self._lock = threading.Lock()
 
     def plan(

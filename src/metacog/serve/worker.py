@@ -38,7 +38,7 @@ class Worker:
         self.engine, self.batch = engine, batch
         self._ids = itertools.count()
         self._changed = threading.Condition()
-        forecaster = Forecaster(engine.model, engine.settings.opening)
+        forecaster = Forecaster(engine.model, engine.settings)
         self._line = Line(forecaster.think_tokens, batch.overtaking)
         self._leaving: set[int] = set()
         self._tickets: dict[int, Ticket] = {}

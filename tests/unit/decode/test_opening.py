@@ -64,7 +64,7 @@ def test_confidence_is_told_at_what_the_replys_limit_leaves(
     tiny_model: MetacogModel, states: Tensor
 ) -> None:
     opener, close = (
-        Opener(tiny_model, OpeningSettings(answer_reserve=8)),
+        Opener(tiny_model, OpeningSettings(), 8),
         tiny_model.base.tags.think_close,
     )
     short = asked(budget=NO_LIMIT, max_new_tokens=5 + len(close) + 8)

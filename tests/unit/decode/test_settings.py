@@ -65,7 +65,6 @@ def test_each_key_arrives(tiny_model: MetacogModel) -> None:
         inject_plan=True,
         plan_marks={plan: encode(f"<plan>{plan}</plan>\n") for plan in plans},
         telemetry=True,
-        answer_reserve=9,
         modulation=Modulation(
             0.4, 0.2, {"verify": 0.5}, frozenset({Segment.THINK, Segment.ANSWER}), 0.1
         ),
