@@ -2,12 +2,15 @@
 
     python -m benchmarks.operating_point nano-adapted --against nano --n 8000 --margin -0.002 --out DIR
 
+    python -m benchmarks.operating_point runs/reread/final --against nano --n 8000 --gate-off --out DIR
+
 How right the other model's bare base is on the same validation questions is what may not be lost, and
-`margin` how much of it may; below 0 is how much is to be won. Then run `metacog calibrate` on DIR.
+`margin` how much of it may; below 0 is how much is to be won. With `--gate-off` the traces are those of the
+frozen base alone, as P2 is measured. Then run `metacog calibrate` on DIR.
 """
 
 import argparse
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from metacog.cli.operating import set_operating_point
@@ -26,6 +29,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=8000)
     parser.add_argument("--margin", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--gate-off", action="store_true")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     model, other = load_model(given.model), load_model(given.against)
@@ -33,7 +37,8 @@ def main() -> None:
     bare = MetacogModel(other.base, decoding=other.decoding)
     found = collect_features(bare, questions, seed=given.seed)
     reference = float(found.ready[point_starts(found)[1:] - 1].mean())
-    features = collect_features(model, questions, seed=given.seed, every_token=True)
+    asked = replace(model, gate=None) if given.gate_off else model
+    features = collect_features(asked, questions, seed=given.seed, every_token=True)
     model.save_layer(given.out)
     point = set_operating_point(
         given.model, given.out, features, margin=given.margin, reference=reference
