@@ -18,7 +18,10 @@ from metacog.train.run import train
 from tests.conftest import MakeModel
 from tests.textdata import rows, write_jsonl
 
-ALWAYS = {"train/loss", "train/grad_norm", "perf/tokens_per_s", "perf/memory"}
+ALWAYS = {"train/loss", "train/grad_norm", "perf/memory"}
+TOKENS = {"perf/tokens_per_s"}
+POINTS = {"perf/points_per_s"}
+"""Of what learns from kept states, where no token passes."""
 THINKING = {"think_tokens_used"}
 PADDING = {"data/left_padding_ok"}
 BUDGET = {
@@ -52,18 +55,19 @@ DATA = {"data/max_len", "data/longest_seen", "data/quarantined"}
 PUZZLES = {"eval/puzzles/accuracy", "eval/puzzles/think_tokens"}
 
 METRICS: Mapping[str, set[str]] = {
-    "pretrain": {"train/loss_answer"} | PADDING,
-    "layer": THINKING | BUDGET | OPINIONS | CONFIDENCE,
-    "reread": THINKING | BUDGET | OPINIONS | CONFIDENCE,
+    "pretrain": {"train/loss_answer"} | PADDING | TOKENS,
+    "layer": POINTS | THINKING | BUDGET | OPINIONS | CONFIDENCE,
+    "reread": POINTS | THINKING | BUDGET | OPINIONS | CONFIDENCE,
     "imitate": {"train/loss_answer", "train/loss_plan"}
+    | TOKENS
     | THINKING
     | BUDGET
     | OPINIONS
     | GATE
     | PADDING
     | SPANS,
-    "text": {"train/loss_answer"} | THINKING | BUDGET | OPINIONS | GATE | PADDING | DATA,
-    "practice": THINKING | BUDGET | OPINIONS | CONFIDENCE | POLICY | GATE | PADDING,
+    "text": {"train/loss_answer"} | TOKENS | THINKING | BUDGET | OPINIONS | GATE | PADDING | DATA,
+    "practice": TOKENS | THINKING | BUDGET | OPINIONS | CONFIDENCE | POLICY | GATE | PADDING,
 }
 EVALUATIONS: Mapping[str, set[str]] = {
     "pretrain": set(),

@@ -48,6 +48,13 @@ def test_a_panel_of_an_empty_run_says_that_nothing_is_known(name: str) -> None:
     assert "0" not in said
 
 
+@pytest.mark.parametrize("unit", ["tokens", "points"])
+def test_speed_is_said_in_what_is_learned_from(unit: str) -> None:
+    known = RunState()
+    known.take([event(10, "metrics", **{f"perf__{unit}_per_s": 5300.0})])
+    assert f"{unit}/s" in str(PANELS["global"](known, 64, 40))
+
+
 def test_the_spine_shows_each_block_over_time_and_now() -> None:
     course = RowHistory()
     course.add(0, (0.0, 1.0))

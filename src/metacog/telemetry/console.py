@@ -20,6 +20,7 @@ _SHOWN = (
     "metacog/budget/used_mean",
     "rl/reward",
     "perf/tokens_per_s",
+    "perf/points_per_s",
 )
 """Metrics worth a place on the line, in this order, as far as an event has them."""
 

@@ -132,7 +132,7 @@ class GateTraining:
         with self._report(batch, model) as (report, tallies):
             reports, weights = {LossName.ANSWER: report}, {LossName.ANSWER: 1.0}
             loss = combine(reports, weights, counts)
-            yield StepResult(loss, reports, weights, int(report.count), tallies)
+            yield StepResult(loss, reports, weights, int(report.count), tallies=tallies)
 
     @torch.no_grad()
     def evaluate(self) -> Mapping[str, float]:

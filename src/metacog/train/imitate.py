@@ -145,7 +145,7 @@ class Imitation:
             loss = combine(reports, self._weights, counts)
             tokens = sum(len(reply.steps) for reply in part.replies)
             figures = {n: Tally.of(torch.tensor(v)) for n, v in self.traces.metrics().items()}
-            yield StepResult(loss, reports, self._weights, tokens, {**tallies, **figures})
+            yield StepResult(loss, reports, self._weights, tokens, tallies={**tallies, **figures})
 
     @torch.no_grad()
     def evaluate(self) -> Mapping[str, float]:

@@ -173,7 +173,7 @@ class LayerTraining:
             **spending_tallies(out.budget, self._train.natural[batch.prompts]),
             **plan_tallies(out, self._config.metacog.plans),
         }
-        yield StepResult(loss, reports, self._weights, len(batch.points), tallies)
+        yield StepResult(loss, reports, self._weights, points=len(batch.points), tallies=tallies)
 
     @torch.no_grad()
     def evaluate(self) -> Mapping[str, float]:

@@ -130,6 +130,24 @@ class _Done:
     """Why it was refused."""
 
 
+@dataclass
+class _Speed:
+    """What was learned from since a start."""
+
+    started: float
+    tokens: int = 0
+    points: int = 0
+
+    def add(self, result: StepResult) -> None:
+        self.tokens += result.tokens
+        self.points += result.points
+
+    def figures(self, now: float) -> dict[str, float]:
+        """Return each a second, and nothing of what is not learned from."""
+        counted = {"perf/tokens_per_s": self.tokens, "perf/points_per_s": self.points}
+        return {name: count / (now - self.started) for name, count in counted.items() if count}
+
+
 @dataclass(frozen=True)
 class _Loop(Generic[Batch, Part]):
     objective: Objective[Batch, Part]
@@ -142,7 +160,7 @@ class _Loop(Generic[Batch, Part]):
     def train(self, start: int, stop: Stop) -> int:
         """Return the steps that are done in the end."""
         objective, config, processes = self.objective, self.config, self.passage.processes
-        clock, seen, step = time.monotonic(), 0, start
+        speed, step = _Speed(time.monotonic()), start
         is_last = start >= config.steps or objective.is_finished
         batches = objective.batches(start)
         while not is_last:
@@ -151,7 +169,7 @@ class _Loop(Generic[Batch, Part]):
             batch = processes.together(lambda: next(batches))
             done = self._step(batch, factor, step)
             result, metrics = done.result, done.metrics
-            seen += result.tokens
+            speed.add(result)
             if result.replies:
                 self.recorder.record(EventKind.HIST, step, result.replies)
             if done.strike is None:
@@ -166,8 +184,7 @@ class _Loop(Generic[Batch, Part]):
             is_stopped, is_finished = self._agreed(stop)
             is_last = step >= config.steps or is_finished
             if step % _LOG_EVERY == 0 or is_last:
-                speed = seen / (time.monotonic() - clock)
-                extra = {"train/grad_norm": done.norm, "perf/tokens_per_s": speed}
+                extra = {"train/grad_norm": done.norm, **speed.figures(time.monotonic())}
                 rates = objective.optimizers.rates(factor)
                 self.recorder.metrics(step, {**metrics, **extra, **memory_figures(), **rates})
             if step % config.save_interval == 0:

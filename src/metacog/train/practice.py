@@ -237,7 +237,7 @@ class Practice:
             reports = {LossName.POLICY: report, LossName.CLOSING: self._closing(part, logits)}
             loss = combine(reports, self._weights, counts)
             tallies = {**gate_tallies(state, batch.thinking), **padding_tallies(batch.valid)}
-            yield StepResult(loss, reports, self._weights, len(targets), tallies)
+            yield StepResult(loss, reports, self._weights, len(targets), tallies=tallies)
 
     def _closing(self, part: PolicyPart, logits: Float[Tensor, "tokens vocab"]) -> LossReport:
         """Return the loss on stopping at the line ends of the part's uncapped replies."""
@@ -351,7 +351,7 @@ class Practice:
             **segment_tallies([r for g in part.batch.groups for r in g.replies], self.model.base),
         }
         figures = reply_figures(part.batch.groups)
-        return StepResult(loss, reports, self._weights, 0, tallies, figures)
+        return StepResult(loss, reports, self._weights, tallies=tallies, replies=figures)
 
     def _read(self, batch: PracticeBatch, layer: MetacogLayer) -> LayerOutput:
         """Return the reading of every reply's prompt, its confidence at the reply's cap."""

@@ -102,7 +102,7 @@ class Pretraining:
         report = self._report(batch, self._body)
         reports, weights = {LossName.ANSWER: report}, {LossName.ANSWER: 1.0}
         tallies = padding_tallies(batch.mask.bool())
-        yield StepResult(report.mean(), reports, weights, batch.ids.numel(), tallies)
+        yield StepResult(report.mean(), reports, weights, batch.ids.numel(), tallies=tallies)
 
     @torch.no_grad()
     def evaluate(self) -> Mapping[str, float]:

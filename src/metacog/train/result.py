@@ -24,8 +24,10 @@ class StepResult:
     """What this pass adds to the loss of the whole step, with its gradient."""
     reports: Mapping[LossName, LossReport]
     weights: Mapping[LossName, float]
-    tokens: int
-    """Tokens or rows processed, for the speed that is logged."""
+    tokens: int = 0
+    """That were learned from; 0 where a pass reads kept states alone."""
+    points: int = 0
+    """Places of kept states that were learned from."""
     tallies: Mapping[str, Tally] = field(default_factory=dict)
     """Figures beside the losses, by event name."""
     replies: Mapping[str, Sequence[object]] = field(default_factory=dict)
@@ -43,6 +45,7 @@ class StepResult:
             accumulate(self.reports, other.reports),
             {**self.weights, **other.weights},
             self.tokens + other.tokens,
+            self.points + other.points,
             merged(self.tallies, other.tallies),
             {**self.replies, **other.replies},
         )
@@ -70,6 +73,7 @@ def _told(result: StepResult) -> dict[str, Any]:
             for name, r in result.reports.items()
         },
         "tokens": result.tokens,
+        "points": result.points,
         "tallies": _pairs(result.tallies),
         "replies": {name: list(rows) for name, rows in result.replies.items()},
     }
@@ -84,6 +88,7 @@ def _read(told: Mapping[str, Any]) -> StepResult:
         },
         {},
         told["tokens"],
+        told["points"],
         _tallies(told["tallies"]),
         told["replies"],
     )

@@ -161,6 +161,7 @@ def test_the_loss_falls_and_metrics_hold_rate_norm_and_speed(tmp_path: Path) -> 
         assert values["train/learning_rate/weight"] == pytest.approx(0.1)
         assert float(str(values["train/grad_norm"])) > 0
         assert float(str(values["perf/tokens_per_s"])) > 0
+        assert "perf/points_per_s" not in values
     assert objective.open == 0
 
 
@@ -294,7 +295,9 @@ class InParts(Quadratic):
         report = LossReport(total, torch.tensor(float(part)))
         loss = report.mean(counts[LossName.ANSWER])
         tallies = {"think_tokens_used": Tally.of(torch.full((part,), float(part)))}
-        yield StepResult(loss, {LossName.ANSWER: report}, {LossName.ANSWER: 1.0}, 4, tallies)
+        yield StepResult(
+            loss, {LossName.ANSWER: report}, {LossName.ANSWER: 1.0}, 4, tallies=tallies
+        )
 
 
 def test_parts_of_a_step_add_up_to_one_pass_in_weights_and_in_what_is_logged(

@@ -63,8 +63,9 @@ def result(total: float, count: float, length: int) -> StepResult:
         {LossName.ANSWER: report},
         {LossName.ANSWER: 2.0},
         int(count),
-        {"think_tokens_used": Tally(torch.tensor(float(length)), torch.tensor(1.0))},
-        {"think_len": [length]},
+        points=int(length),
+        tallies={"think_tokens_used": Tally(torch.tensor(float(length)), torch.tensor(1.0))},
+        replies={"think_len": [length]},
     )
 
 
@@ -76,7 +77,7 @@ def test_results_of_processes_are_sums_over_all_labels_and_replies_of_all() -> N
         "train/accuracy": 1.5,
         "think_tokens_used": 9.0,
     }
-    assert found.tokens == 6
+    assert (found.tokens, found.points) == (6, 27)
     assert list(found.replies["think_len"]) == [9, 9, 9]
     assert float(found.reports[LossName.ANSWER].count) == 6
 

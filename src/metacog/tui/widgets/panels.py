@@ -33,9 +33,10 @@ def global_panel(state: RunState, width: int, height: int) -> Content:
     for name in rates or ["train/learning_rate"]:
         group = name.removeprefix("train/learning_rate/")
         lines.append(gauge(state, f"lr {group}" if rates else "learning rate", name, width))
+    unit = "points" if "perf/points_per_s" in state.latest else "tokens"
     lines += [
         gauge(state, "gradient norm", "train/grad_norm", width),
-        gauge(state, "tokens/s", "perf/tokens_per_s", width),
+        gauge(state, f"{unit}/s", f"perf/{unit}_per_s", width),
         gauge(state, "GPU MiB", "perf/gpu_memory", width),
         gauge(state, "memory MiB", "perf/memory", width),
     ]
