@@ -17,8 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.smollm2_rows import EASY
 from metacog.data.tasks.drawing import draw_questions
-from metacog.data.tasks.families import FAMILIES, NUM_LEVELS
+from metacog.data.tasks.families import FAMILIES
 from metacog.data.tasks.questions import Question, score
 from metacog.data.tasks.splits import Split
 from metacog.decode.collect import said
@@ -32,7 +33,6 @@ from metacog.telemetry.files import new_directory
 from metacog.text.render import render
 from metacog.text.tags import THINK
 
-EASY = NUM_LEVELS // 2
 _SHOTS = 2
 _MOST_TOKENS = 200
 _SYSTEM_END = "<|im_end|>\n' }}{% endif %}"

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from benchmarks.smollm2_rows import Line, read_lines
+from benchmarks.smollm2_rows import EASY, Line, read_lines
 from metacog.cli.calibration import Wanted, calibrate_model
 from metacog.data.tasks.drawing import draw_questions
 from metacog.data.tasks.families import FAMILIES
@@ -196,6 +196,14 @@ def _plain(value: Any) -> float | bool | None:
     return None if math.isnan(value) else round(float(value), 5)
 
 
+def asked(n: int, easier: int, families: Sequence[str]) -> list[Question]:
+    """Return test questions, evenly over levels, and behind them so many more that the easier ones are enough."""
+    drawn = draw_questions(Split.TEST, max(n, 2 * easier), families=families)
+    among = [question for question in drawn if question.level < EASY][:easier]
+    first = {question.id for question in drawn[:n]}
+    return drawn[:n] + [question for question in among if question.id not in first]
+
+
 def main() -> None:
     """Calibrate and measure, as the arguments say."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -204,7 +212,8 @@ def main() -> None:
     parser.add_argument("--families", nargs="+", default=["aiw"])
     parser.add_argument("--calibration", type=int, default=300)
     parser.add_argument("--fit", type=int, default=250)
-    parser.add_argument("--n", type=int, default=1000)
+    parser.add_argument("--n", type=int, default=1000, help="questions of all levels")
+    parser.add_argument("--easier", type=int, default=1000, help="questions of the easier ones")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--precision", default="bf16")
     given = parser.parse_args()
@@ -215,8 +224,7 @@ def main() -> None:
     before = collect_evidence(model, seen, [given.seed], rows=64)
     about = about_model(model, given.families, before, given.seed)
     about |= {"precision": given.precision, "calibration": account}
-    questions = draw_questions(Split.TEST, given.n, families=given.families)
-    measure(model, about, before, questions, given.out)
+    measure(model, about, before, asked(given.n, given.easier, given.families), given.out)
 
 
 if __name__ == "__main__":

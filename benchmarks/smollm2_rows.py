@@ -3,13 +3,14 @@
     python -m benchmarks.smollm2_rows docs/smollm2.jsonl --into docs/results.json
 
 It needs neither model nor questions: it prints P2, P5, P7, P8 and P9 (without ECE, which takes 5,000
-replies) as JSON, or puts them into a file of results as `smollm2`. `benchmarks/smollm2_measure.py` wrote
-the lines.
+replies) as JSON, or puts them into a file of results as `smollm2`: of all levels evenly, and as `easier` of
+the easier half of them alone. `benchmarks/smollm2_measure.py` wrote the lines.
 """
 
 import argparse
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from metacog.data.tasks.families import NUM_LEVELS
 from metacog.eval import metrics
 from metacog.eval.arms import MARGIN
 from metacog.eval.bootstrap import Interval, mean_interval, saving_interval
@@ -34,6 +36,8 @@ from metacog.eval.proof.table import p8
 from metacog.telemetry.files import write_text
 
 Line = dict[str, Any]
+EASY = NUM_LEVELS // 2
+"""Levels below this one are the easier half."""
 LEAST_GAIN = 0.05
 """What thinking has to be worth on a task for a budget to mean anything there."""
 
@@ -44,13 +48,29 @@ def read_lines(path: Path) -> list[Line]:
 
 
 def table(lines: Sequence[Line]) -> dict[str, Any]:
-    """Return the rows, and whether thinking is worth enough for them to mean anything."""
+    """Return the rows on all levels evenly, and the same on the easier ones."""
     about, *rows = lines
+    easier = [row for row in rows if row["level"] < EASY]
+    return {"about": about, **_table(about, evenly(rows)), "easier": _table(about, easier)}
+
+
+def evenly(rows: Sequence[Line]) -> list[Line]:
+    """Return the first rows of each level, as many as the scarcest level has."""
+    counts = Counter(row["level"] for row in rows)
+    most, taken, found = min(counts.values()), Counter[int](), []
+    for row in rows:
+        taken[row["level"]] += 1
+        if taken[row["level"]] <= most:
+            found.append(row)
+    return found
+
+
+def _table(about: Line, rows: Sequence[Line]) -> dict[str, Any]:
+    """Return the rows, and whether thinking is worth enough for them to mean anything."""
     correct = np.array([row["correct"] for row in rows])
     asked = Asked([row["question"] for row in rows], (about["seed"],), correct)
     fitted = about["fitted_to"]
     return {
-        "about": about,
         "worth_of_thinking": {
             family: _worth([row for row in rows if row["family"] == family])
             for family in about["families"]
