@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from benchmarks import training_seeds
-from benchmarks.smollm2_rows import read_lines, table
+from benchmarks.smollm2_rows import evenly, read_lines, table
 from metacog.data.tasks.drawing import draw_questions
 from metacog.data.tasks.questions import Question
 from metacog.data.tasks.splits import Split
@@ -66,6 +66,14 @@ def test_the_figures_are_of_the_base_that_ships(
 def test_the_rows_of_smollm2_are_what_its_lines_say(published: dict[str, Any]) -> None:
     again = table(read_lines(RESULTS.with_name("smollm2.jsonl")))
     assert json.loads(json.dumps(again)) == published["smollm2"]
+
+
+def test_more_of_the_easier_levels_change_nothing_of_all_levels(published: dict[str, Any]) -> None:
+    about, *rows = read_lines(RESULTS.with_name("smollm2.jsonl"))
+    of_all = evenly(rows)
+    assert len(of_all) == 1000 == published["smollm2"]["P2"]["n"]
+    assert [sum(row["level"] == level for row in of_all) for level in range(8)] == [125] * 8
+    assert json.loads(json.dumps(table([about, *of_all])["P2"])) == published["smollm2"]["P2"]
 
 
 def test_the_rows_of_the_training_seeds_are_what_was_kept(published: dict[str, Any]) -> None:
