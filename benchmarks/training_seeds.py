@@ -38,12 +38,16 @@ MEASURED = {"P1": _SAVING, "P2": _SAVING, "P10": ("ci95", "met"), "P9": ("brier_
 """Rows on many questions, and what is listed of them beside `value`, `n` and `seeds`."""
 KEPT = {
     "P3": ("ci95", "least", "oracle_gap", "met"),
+    "P4": ("points", "points_ci95", "met"),
+    "P5": ("bound", "met"),
     "P6": ("met",),
     "P7": ("ci95", "spearman_within", "mae_below_best", "met"),
     "P8.a": ("ci95", "above_best", "best_baseline", "met"),
     "P8.b": ("ci95", "above_best", "above_best_ci95", "best_baseline", "met"),
+    "P11": ("ci95",),
+    "P13": ("alpha", "expert"),
 }
-"""Rows of `metacog eval`."""
+"""Rows of `metacog eval`; of P11 what the gate saves against off, of P13 what no plans are run for."""
 _ALWAYS = ("value", "n", "seeds")
 
 
